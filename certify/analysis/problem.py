@@ -1,0 +1,68 @@
+"""The frozen Problem that engines solve: steps in topological order over named values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from certify.number.enclosure import Enclosure
+from certify.number.upward import Array
+from certify.semantics.contract import Arithmetic, Rule
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One primitive operation with one output.
+
+    operands are value names (None: absent). `node` names the ONNX node it came from (a composite expands into several
+    steps of one node); `kind` is that node's operator. `arithmetic` says how the kernel rounds.
+    """
+
+    rule: Rule
+    operands: tuple[str | None, ...]
+    output: str
+    attributes: dict[str, Any]
+    arithmetic: Arithmetic
+    node: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Exact values enclosed, steps bound to rules and arithmetic; nothing about engines.
+
+    steps:     topological order.
+    values:    enclosure of every value around which the analysis linearises: for points a thin float64 trajectory
+               z, (cases or 1, *shape); for regions the range of the exact values.
+    defects:   |f(z_parents) - z_k| per step output, 0 where absent: the float64 trajectory's own rounding.
+    radii:     deviation that inputs have before any operation (regions in a narrower storage format); absent = none.
+    quanta:    a power of two dividing every input or constant element.
+    outputs:   the graph's outputs, by name.
+    """
+
+    steps: tuple[Step, ...]
+    values: dict[str, Enclosure]
+    outputs: tuple[str, ...]
+    defects: dict[str, Array] = field(default_factory=dict)
+    radii: dict[str, Array] = field(default_factory=dict)
+    quanta: dict[str, Array] = field(default_factory=dict)
+
+    @property
+    def cases(self) -> int:
+        return max((X.shape[0] for X in self.values.values()), default=1)
+
+    def case(self, i: int) -> Problem:
+        """The same problem at case `i` alone."""
+
+        def pick(x: Array) -> Array:
+            return x[i : i + 1] if x.shape[0] > 1 else x
+
+        return replace(
+            self,
+            values={name: X.map(pick) for name, X in self.values.items()},
+            defects={name: pick(x) for name, x in self.defects.items()},
+            radii={name: pick(x) for name, x in self.radii.items()},
+            quanta={name: pick(np.asarray(x)) for name, x in self.quanta.items()},
+        )

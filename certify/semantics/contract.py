@@ -1,0 +1,165 @@
+"""The two narrow doors: what an operator tells engines, and what a profile tells operators.
+
+Conventions of every array that passes here:
+
+- float64, with a **leading case axis** before the operator's own axes; what does not vary over cases has extent 1
+  there, so arrays of extent 1 and C (or 1 and R rows) meet by broadcasting. Integers and booleans are float64 too.
+- An operand that the operator has but the node does not give is None.
+- `X` is a tuple of `Enclosure`: the exact values of each operand over the input set (thin at a point, thick over a box).
+- `r` is a tuple of deviation radii, |computed - exact| <= r, of the operands' shapes (r >= 0, may be inf);
+  None says "deviation exactly zero, never pull there" (constants and inputs).
+- ONNX attributes and static parameters (shapes, axes, pads, ...) come by keyword, with ONNX's own names.
+
+A rule speaks for one output; a node with several outputs is several steps, each told `output=i` if `outputs > 1`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+from certify.number.enclosure import Enclosure
+from certify.number.upward import Array
+
+Operands: TypeAlias = tuple[Enclosure | None, ...]
+Radii: TypeAlias = tuple[Array | None, ...]
+Tangents: TypeAlias = Sequence[Array | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Linearization:
+    """f(x + d) - f(x) = L d + (something within `radius` of `shift`) for all x in X, |d| <= r.
+
+    push:      L d, for tangents shaped (rows or 1 or C, *operand shape); None tangents are zero.
+    pull:      L^T a, one array per operand, None where `r` was None. <push d, a> = <d, pull a>.
+    magnitude: an upper bound (rounded up) of |L| r for non-negative r; None is zero.
+    shift, radius: the remainder's midpoint and radius; radius is rounded up and >= 0, and may be inf (shift then 0).
+    terms:     the most products that any inner product inside push or pull adds up: their own float64 rounding is
+               at most gamma(terms + 2) times the same expression in absolute values.
+    """
+
+    push: Callable[[Tangents], Array]
+    pull: Callable[[Array], Sequence[Array | None]]
+    magnitude: Callable[[Tangents], Array]
+    shift: Array
+    radius: Array
+    terms: int = 1
+
+
+@runtime_checkable
+class Arithmetic(Protocol):
+    """A profile bound to one step: its storage, accumulator and inner formats, and its order of summation.
+
+    Every verb returns an upper bound of the error of the **delivered** result, the final rounding into storage
+    included, elementwise; inf where the result may overflow. Magnitudes are upper bounds over all computed operands.
+    """
+
+    @property
+    def unit_roundoff(self) -> float:
+        """u of the format in which the kernel computes before it stores."""
+        ...
+
+    @property
+    def underflow(self) -> float:
+        """The largest error of one rounding in the kernel's format that is due to underflow."""
+        ...
+
+    def round(self, magnitude: Array, quantum: Array | float = 0.0) -> Array:
+        """One basic operation (+ - * / sqrt, or a plain store) whose exact result is at most `magnitude`.
+
+        `quantum` > 0 is a power of two that divides the exact result: the error is 0 where magnitude <= 2^p quantum, and
+        has no underflow term where quantum is at least the smallest subnormal (so for sums and differences).
+        """
+        ...
+
+    def sum(self, n: int, magnitude: Array, total: Array, largest: Array) -> Array:
+        """Add n terms: `magnitude` >= sum |t_i|, `total` >= |sum t_i|, `largest` >= max |t_i|."""
+        ...
+
+    def dot(self, n: int, magnitude: Array, total: Array, largest: Array, addend: Array | float = 0.0) -> Array:
+        """Add n products a_i b_i and one addend c, |c| <= addend.
+
+        `magnitude` >= sum |a_i b_i| (without c), `total` >= |sum a_i b_i + c|, `largest` >= max |a_i b_i|.
+        """
+        ...
+
+    def elementary(self, kernel: str, magnitude: Array) -> Array:
+        """The function named `kernel` (an ONNX operator name in lower case), whose exact result is at most `magnitude`."""
+        ...
+
+    def accuracy(self, kernel: str) -> tuple[float, float]:
+        """(relative, absolute): the kernel's error before it stores is at most relative * |result| + absolute."""
+        ...
+
+    def convert(self, magnitude: Array) -> Array:
+        """An operand converted on entry (tf32)."""
+        ...
+
+
+class Rule(Protocol):
+    """One operator's semantics from opset `since` of `domain`. The promises below are what tests/laws checks."""
+
+    name: str
+    domain: str
+    since: int
+    parameters: tuple[str, ...]  # one name per ONNX input
+    static: frozenset[str]  # those that must be known constants; they arrive by keyword
+    outputs: int
+    nonlinear: bool  # False promises that the remainder is exactly zero whatever r is
+    pointwise: bool  # output element i depends on element i (after broadcasting) of each operand alone
+
+    def value(self, *x: Any, **attributes: Any) -> Any:
+        """f itself, on float64 arrays and on object arrays of exact numbers or balls alike."""
+        ...
+
+    def enclose(self, X: Operands, **attributes: Any) -> Enclosure:
+        """Contains f(x) for every x in X, outward rounded; isotone; at a point as thin as float64 allows."""
+        ...
+
+    def linearize(self, X: Operands, r: Radii, **attributes: Any) -> Linearization:
+        """A linear map and an enclosure of what it misses, over all x in X and |d| <= r."""
+        ...
+
+    def modulus(self, X: Operands, r: Radii, **attributes: Any) -> Array:
+        """>= |f(x + d) - f(x)|, rounded up; never more than |L| r + |shift| + radius."""
+        ...
+
+    def rounding(self, X: Operands, r: Radii, arithmetic: Arithmetic, magnitude: Array, quantum: Sequence[Array | float], **attributes: Any) -> Array:
+        """>= |kernel(x^) - f(x^)| for every x^ within r of X.
+
+        `magnitude` >= |f(x^)|; `quantum[i]` is a power of two that divides every computed value of operand i (0: unknown).
+        """
+        ...
+
+    def quantum(self, quantum: Sequence[Array | float], **attributes: Any) -> Array | float:
+        """A power of two that divides f(x^) whenever quantum[i] divides x^_i; 0 if none is known."""
+        ...
+
+
+class UnsupportedOperator(Exception):
+    """A node that no rule covers; `reason` names the operator, the node and what is missing."""
+
+
+_RULES: dict[tuple[str, str], dict[int, Any]] = {}
+
+
+def register(*rules: Any) -> None:
+    """Add rules (or composites) to the table. Raises ValueError on a second rule for the same (domain, name, since)."""
+    for rule in rules:
+        versions = _RULES.setdefault((rule.domain, rule.name), {})
+        if rule.since in versions:
+            raise ValueError(f"two rules for {rule.domain or 'ai.onnx'}::{rule.name} since {rule.since}")
+        versions[rule.since] = rule
+
+
+def lookup(domain: str, name: str, opset: int) -> Any | None:
+    """The rule with the greatest `since` <= opset, or None."""
+    versions = _RULES.get(("" if domain == "ai.onnx" else domain, name), {})
+    usable = [since for since in versions if since <= opset]
+    return versions[max(usable)] if usable else None
+
+
+def rules() -> list[Any]:
+    """Every registered rule, sorted by domain, name and version."""
+    return [_RULES[key][since] for key in sorted(_RULES) for since in sorted(_RULES[key])]
