@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ class Step:
     kind: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Problem:
     """Exact values enclosed, steps bound to rules and arithmetic; nothing about engines.
 
@@ -48,6 +49,11 @@ class Problem:
     defects: dict[str, Array] = field(default_factory=dict)
     radii: dict[str, Array] = field(default_factory=dict)
     quanta: dict[str, Array] = field(default_factory=dict)
+
+    @cached_property
+    def produced(self) -> frozenset[str]:
+        """Names that some step computes; the others are inputs and constants."""
+        return frozenset(step.output for step in self.steps)
 
     @property
     def cases(self) -> int:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from certify.number.upward import Array
 
+Progress = Callable[[str, float], None]
+"""progress(stage, share done in [0, 1])."""
+
 
 class Guarantee(enum.IntEnum):
-    """Strongest first; a result carries the weakest that entered it (mathematics: §1)."""
+    """Strongest first; a result carries the weakest that entered it (mathematics, section 1)."""
 
     PROVED = 0
     RANDOMIZED = 1
@@ -23,7 +27,7 @@ class Guarantee(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Where a bound became infinite: the first step whose tube is inf, and why."""
+    """Where a bound became infinite: the first step whose tube is infinite, and why."""
 
     node: str
     value: str
@@ -31,24 +35,32 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
-class ErrorBound:
-    """Bounds of |computed - z| (and |exact - z|) per value, z the trajectory in Problem.values.
+class Functional:
+    """A linear functional of one output: `rows` is (R, *shape of the value), `value` its name.
 
-    rounding[output]:  bound of |computed - z|, (cases, *shape), with beta + defects as noise.
-    reference[output]: bound of |exact - z|: the same multipliers with the defects alone as noise.
-    tubes[value]:      proved |computed - z| for every value.
-    local[value]:      beta of the step that produced it.
-    contributions[output][step output]: that step's part of the output's largest bound (sums to it), by case.
-    differences: for a decision output, see `pairwise` in engines/adjoint.
-    lost: where finiteness was lost, by case; None if nowhere.
+    The engines bound |<row, computed - z>| for each row.
+    """
+
+    value: str
+    rows: Array
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorBound:
+    """Bounds of |computed - z| and of |exact - z| alike, z the trajectory in Problem.values.
+
+    outputs:       bound per output element, (cases, *shape).
+    tubes:         proved radius of every step output, (cases or 1, *shape).
+    local:         rounding born at the step (beta), same shapes.
+    contributions: contributions[output][step output] is that step's part, per case, of the bound of the output's worst
+                   element (they sum to it up to rounding); empty if the engine cannot tell.
+    lost:          where finiteness was lost, by case; None if nowhere.
     """
 
     guarantee: Guarantee
     engine: str
-    rounding: dict[str, Array]
-    reference: dict[str, Array]
+    outputs: dict[str, Array]
     tubes: dict[str, Array]
     local: dict[str, Array]
     contributions: dict[str, dict[str, Array]] = field(default_factory=dict)
-    differences: dict[str, Array] = field(default_factory=dict)
     lost: tuple[Lost | None, ...] = ()

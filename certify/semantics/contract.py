@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from certify.number.enclosure import Enclosure
+from certify.number.formats import Format
 from certify.number.upward import Array
 
 Operands: TypeAlias = tuple[Enclosure | None, ...]
@@ -54,6 +55,16 @@ class Arithmetic(Protocol):
     Every verb returns an upper bound of the error of the **delivered** result, the final rounding into storage
     included, elementwise; inf where the result may overflow. Magnitudes are upper bounds over all computed operands.
     """
+
+    @property
+    def storage(self) -> Format:
+        """The format of the delivered result (the kernel's own format for an inner result of a fused kernel)."""
+        ...
+
+    @property
+    def accumulator(self) -> Format:
+        """The format in which the kernel computes before it stores."""
+        ...
 
     @property
     def unit_roundoff(self) -> float:

@@ -1,0 +1,160 @@
+"""Running error analysis (Wilkinson): one forward pass of r_k = modulus(X, r_parents) + beta_k + defect_k.
+
+Proof, by induction over the topological order: computed_k - z_k = [kernel(x^) - f(x^)] + [f(x^) - f(x)] + [f(x) - z_k],
+with x the trajectory and x^ the computed operands, |x^ - x| <= r. The first bracket is at most `rounding`, the second
+at most `modulus`, the third at most the defect of the float64 trajectory. The exact values satisfy the same
+recurrence without the first bracket, so each tube holds for exact - z as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import overload
+
+import numpy as np
+
+from certify.analysis.problem import Problem, Step
+from certify.engines.contract import ErrorBound, Guarantee, Lost, Progress
+from certify.number.enclosure import Enclosure
+from certify.number.formats import Format
+from certify.number.rounding import ulp
+from certify.number.upward import Array, add_up, down, lift
+
+
+class _Quanta(Sequence[Array]):
+    """Operand quanta, worked out only for the operands that a rule asks about."""
+
+    def __init__(self, state: State, operands: tuple[str | None, ...]) -> None:
+        self._state, self._operands = state, operands
+
+    def __len__(self) -> int:
+        return len(self._operands)
+
+    @overload
+    def __getitem__(self, index: int) -> Array: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Array]: ...
+    def __getitem__(self, index: int | slice) -> Array | Sequence[Array]:
+        if isinstance(index, slice):
+            return [self._state.quantum(name) for name in self._operands[index]]
+        return self._state.quantum(self._operands[index])
+
+
+def quantum_of(x: Array) -> Array:
+    """The largest power of two that divides each element of `x`; 2^300 for 0, which anything divides."""
+    significand, exponent = np.frexp(x)
+    integer = np.abs(np.ldexp(significand, 53)).astype(np.int64)
+    lowest = (integer & -integer).astype(np.float64)
+    return np.where(x == 0.0, 2.0**300, np.ldexp(lowest, np.maximum(exponent - 53, -1074)))
+
+
+def _stored_quantum(storage: Format, smallest: Array, exact: Array | float) -> Array:
+    """A power of two that divides every stored value of magnitude >= `smallest` whose exact result `exact` divides.
+
+    A stored number is a multiple of the ulp of its binade and of the smallest subnormal. If the exact result is a multiple
+    of q and the grid it is rounded to is finer than q, rounding keeps it; if coarser, the grid is a multiple of q.
+    """
+    grid = np.where(np.isfinite(smallest), ulp(np.where(np.isfinite(smallest), smallest, 1.0), storage), 0.0)
+    return np.maximum(np.maximum(grid, storage.smallest_subnormal), exact)
+
+
+@dataclass
+class State:
+    """What a forward pass knows so far about each value: tube, local rounding, quantum."""
+
+    problem: Problem
+    rounding: bool = True
+    tubes: dict[str, Array] = field(default_factory=dict)
+    local: dict[str, Array] = field(default_factory=dict)
+    quanta: dict[str, Array] = field(default_factory=dict)
+    lost: list[Lost | None] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.tubes.update({name: lift(r) for name, r in self.problem.radii.items() if np.any(r)})
+        self.lost = [None] * self.problem.cases
+
+    def operands(self, step: Step) -> tuple[tuple[Enclosure | None, ...], tuple[Array | None, ...]]:
+        """(X, r) of a step, as rules want them."""
+        X = tuple(None if name is None else self.problem.values[name] for name in step.operands)
+        return X, tuple(None if name is None else self.tubes.get(name) for name in step.operands)
+
+    def quantum(self, name: str | None) -> Array:
+        """A power of two dividing every computed value of `name`, elementwise."""
+        if name is None:
+            return np.zeros(())
+        if name not in self.quanta:
+            known = self.problem.quanta.get(name)
+            X = self.problem.values[name]
+            if known is None and name not in self.tubes and X.is_point and name not in self.problem.produced:
+                known = quantum_of(X.lo)
+            self.quanta[name] = np.zeros(X.shape) if known is None else known
+        return self.quanta[name]
+
+    def local_rounding(self, step: Step, modulus: Array) -> Array:
+        """beta: rounding error born at `step` on operands within their tubes."""
+        if not self.rounding:
+            return np.zeros((1,) * modulus.ndim)
+        X, r = self.operands(step)
+        Y = self.problem.values[step.output]
+        defect = self.problem.defects.get(step.output, 0.0)
+        magnitude = add_up(Y.mag, modulus, defect)
+        quanta = _Quanta(self, step.operands)
+        beta = step.rule.rounding(X, r, step.arithmetic, magnitude, quanta, **step.attributes)
+        exact = step.rule.quantum(quanta, **step.attributes)
+        smallest = np.maximum(down(down(Y.mig - modulus) - defect), 0.0)
+        self.quanta[step.output] = _stored_quantum(step.arithmetic.storage, smallest, exact)
+        return lift(beta)
+
+    def record(self, step: Step, tube: Array, beta: Array) -> None:
+        """Remember the step's tube; None where it is exactly zero everywhere. Note the first infinite one per case."""
+        if np.isnan(tube).any():
+            raise ArithmeticError(f"NaN in the tube of {step.output!r} ({step.kind} {step.node!r})")
+        self.local[step.output] = beta
+        self.tubes.pop(step.output, None)
+        if np.any(tube):
+            self.tubes[step.output] = lift(tube)
+        for i in np.flatnonzero(np.isinf(tube).reshape(tube.shape[0], -1).any(axis=1)):
+            self._lose(step, beta, int(i), tube.shape[0])
+
+    def _lose(self, step: Step, beta: Array, case: int, extent: int) -> None:
+        cases = [case] if extent == len(self.lost) else range(len(self.lost))
+        beta_lost = np.isinf(beta[min(case, beta.shape[0] - 1)]).any()
+        Y = self.problem.values[step.output]
+        reason = (
+            f"values up to {float(np.max(Y.mag)):.4g} and their error may leave the range of {step.arithmetic.storage.name}"
+            if beta_lost
+            else f"{step.kind} is singular, or unbounded, within the error of its operands"
+        )
+        for i in cases:
+            if self.lost[i] is None:
+                self.lost[i] = Lost(step.node, step.output, reason)
+
+
+def advance(state: State, step: Step) -> Array:
+    """The running tube of one more step (recorded in `state`)."""
+    X, r = state.operands(step)
+    Y = state.problem.values[step.output]
+    moved = any(radius is not None for radius in r)
+    modulus = step.rule.modulus(X, r, **step.attributes) if moved else np.zeros((1,) * len(Y.shape))
+    beta = state.local_rounding(step, modulus)
+    tube = add_up(modulus, beta, state.problem.defects.get(step.output, 0.0))
+    state.record(step, tube, beta)
+    return tube
+
+
+def solve(problem: Problem, rounding: bool = True, progress: Progress | None = None) -> ErrorBound:
+    """One pass over all cases. `rounding=False` bounds |exact - z| alone (defects only)."""
+    state = State(problem, rounding)
+    for i, step in enumerate(problem.steps):
+        advance(state, step)
+        if progress is not None:
+            progress("running error", (i + 1) / len(problem.steps))
+    outputs = {name: full(state.tubes.get(name), problem.values[name].shape, problem.cases) for name in problem.outputs}
+    return ErrorBound(Guarantee.PROVED, "running", outputs, state.tubes, state.local, lost=tuple(state.lost))
+
+
+def full(tube: Array | None, shape: tuple[int, ...], cases: int) -> Array:
+    """The tube as a (cases, *shape) array; zeros for None."""
+    target = (cases, *shape[1:])
+    return np.zeros(target) if tube is None else np.array(np.broadcast_to(tube, target))
