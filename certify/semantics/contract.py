@@ -17,11 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from certify.number.enclosure import Enclosure
-from certify.number.formats import Format
 from certify.number.upward import Array
+
+if TYPE_CHECKING:
+    from certify.number.formats import Format
 
 Operands: TypeAlias = tuple[Enclosure | None, ...]
 Radii: TypeAlias = tuple[Array | None, ...]
@@ -126,6 +128,10 @@ class Rule(Protocol):
 
     def enclose(self, X: Operands, **attributes: Any) -> Enclosure:
         """Contains f(x) for every x in X, outward rounded; isotone; at a point as thin as float64 allows."""
+        ...
+
+    def is_linear(self, X: Operands, r: Radii) -> bool:
+        """True promises that `linearize` has a remainder of exactly zero for these operands."""
         ...
 
     def linearize(self, X: Operands, r: Radii, **attributes: Any) -> Linearization:

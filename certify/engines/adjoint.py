@@ -1,0 +1,291 @@
+"""Adjoint error analysis: linear functionals of the deviation, walked back to where the errors are born.
+
+With e_k = computed - z at step k (section 5 of the mathematics),
+
+    e_k = L_k e_parents + shift_k + (within rho_k) + (within beta_k) + (within defect_k).
+
+Deterministic centre: d_k = fl(L_k d_parents + shift_k) is carried forward; w_k = e_k - d_k is what is left, |w_k| <= spread_k.
+For a functional c of value t and **any** multipliers a_k (weak duality; sum both sides of the equations against a_k),
+
+    c.e_t = c.d_t + sum_k a_k.(w_k - L_k w_parents) + sum_k (c [k = t] + sum_children pull(a_child) - a_k).w_k,
+
+so  |c.e_t| <= |c.d_t| + sum_k |a_k|.(rho_k + beta_k + defect_k + drift_k) + sum_k |residual_k|.spread_k, where drift_k bounds the
+float64 rounding of d_k. The engine takes a_k = fl(sum of pulls): the residual is then at most gamma_m times the same sum
+in absolute values (m: longest inner product plus the number of summed pulls), and since
+sum_k (|L_k|^T |a_k|).spread_parents = sum_k |a_k|.(|L_k| spread_parents), it is paid by gamma_m s_k, s_k = |L_k| spread_parents.
+
+Tubes are refined the same way, in topological order, for every value that a nonlinear step is about to use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from certify.analysis.problem import Problem, Step
+from certify.engines.contract import ErrorBound, Functional, Guarantee, Lost, Progress
+from certify.engines.running import State, advance, full
+from certify.number.upward import UNIT_ROUNDOFF, Array, add_up, inflate, lift
+from certify.semantics.contract import Linearization
+
+ROW_ELEMENTS = 8_000_000  # float64 entries of one block of rows: 64 MB
+WORK_LIMIT = 3e11  # float64 multiplications spent on refining tubes, a case
+NEGLIGIBLE = 0.02  # a remainder below this share of the rounding beside it is not worth rows
+
+
+@dataclass
+class Sweep:
+    """The state of one case: what running error analysis knows, plus linear maps, centres, spreads and noise."""
+
+    problem: Problem
+    state: State
+    maps: dict[str, Linearization] = field(default_factory=dict)
+    centres: dict[str, Array] = field(default_factory=dict)
+    noise: dict[str, Array] = field(default_factory=dict)
+    work: dict[str, float] = field(default_factory=dict)
+    spent: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.steps = {step.output: step for step in self.problem.steps}
+        self.fan_out: dict[str, int] = {}
+        self.consumers: dict[str, list[Step]] = {}
+        for step in self.problem.steps:
+            for name in step.operands:
+                if name is not None:
+                    self.fan_out[name] = self.fan_out.get(name, 0) + 1
+                    self.consumers.setdefault(name, []).append(step)
+
+    def spread(self, name: str | None) -> Array | None:
+        """|w| = |e - d| <= tube + |d|; None where exactly zero."""
+        if name is None:
+            return None
+        tube, centre = self.state.tubes.get(name), self.centres.get(name)
+        if tube is None or centre is None:
+            return tube
+        return add_up(tube, np.abs(centre))
+
+    def enter(self, step: Step) -> None:
+        """Provisional tube, linear map, centre and noise of one more step."""
+        advance(self.state, step)
+        self.linearize(step)
+
+    def linearize(self, step: Step) -> None:
+        """(Re)derive the step's linear map and noise from its operands' current tubes."""
+        X, r = self.state.operands(step)
+        beta = self.state.local[step.output]
+        defect = self.problem.defects.get(step.output, 0.0)
+        if all(radius is None for radius in r):
+            self.noise[step.output] = lift(add_up(beta, defect))
+            return
+        linear = step.rule.linearize(X, r, **step.attributes)
+        spreads = [self.spread(name) for name in step.operands]
+        gain = linear.magnitude(spreads)
+        summands = linear.terms + 2 + max((self.fan_out.get(name, 1) for name in step.operands if name is not None), default=1)
+        gamma = inflate(np.asarray(summands * UNIT_ROUNDOFF), 4)
+        parts: list[Array | float] = [linear.radius, beta, defect, _times(gamma, gain)]
+        centres = [None if name is None else self.centres.get(name) for name in step.operands]
+        if np.any(linear.shift) or any(centre is not None for centre in centres):
+            moved = any(centre is not None for centre in centres)
+            pushed = linear.push(centres) if moved else np.zeros_like(linear.shift)
+            size = linear.magnitude([None if centre is None else np.abs(centre) for centre in centres]) if moved else np.zeros_like(pushed)
+            centre = pushed + linear.shift
+            parts.append(_times(gamma, add_up(size, np.abs(linear.shift))))
+            self.centres[step.output] = centre
+        else:
+            self.centres.pop(step.output, None)
+        self.maps[step.output] = linear
+        self.noise[step.output] = lift(add_up(*parts))
+        size = self.problem.values[step.output].lo.size
+        self.work[step.output] = 2.0 * linear.terms * size
+
+    def ancestors(self, target: str) -> list[str]:
+        """Step outputs that `target` depends on through deviations, in reverse topological order, itself first."""
+        needed = {target}
+        order = []
+        for step in reversed(self.problem.steps):
+            if step.output in needed:
+                order.append(step.output)
+                if step.output in self.maps:
+                    needed.update(name for name in step.operands if name is not None and name in self.state.tubes)
+        return order
+
+    def bound(self, functional: Functional, parts: dict[str, Array] | None = None) -> Array:
+        """Upper bound of |<row, e>| per row; with `parts`, each step's share is added to parts[step output] (rows,)."""
+        order = self.ancestors(functional.value)
+        widest = max((self.problem.values[name].lo[0].size for name in order), default=1)
+        block = max(1, ROW_ELEMENTS // max(1, widest))
+        count = functional.rows.shape[0]
+        pieces = []
+        for start in range(0, count, block):
+            rows = functional.rows[start : start + block]
+            shares: dict[str, Array] | None = None if parts is None else {}
+            pieces.append(self._walk(order, functional.value, rows, shares))
+            if parts is not None and shares is not None:
+                for name, share in shares.items():
+                    parts.setdefault(name, np.zeros(count))[start : start + block] = share
+        return np.concatenate(pieces) if pieces else np.zeros(0)
+
+    def _walk(self, order: list[str], target: str, rows: Array, shares: dict[str, Array] | None) -> Array:
+        multipliers = {target: rows}
+        total = np.zeros(rows.shape[0])
+        centre = self.centres.get(target)
+        if centre is not None:
+            flat = rows.reshape(rows.shape[0], -1)
+            deterministic = np.abs(flat @ centre.reshape(-1))
+            doubt = np.abs(flat) @ np.abs(centre).reshape(-1)
+            total = add_up(deterministic, _times(inflate(np.asarray(flat.shape[1] * UNIT_ROUNDOFF), 4), inflate(doubt, flat.shape[1])))
+        for name in order:
+            a = multipliers.pop(name, None)
+            if a is None:
+                continue
+            share = _weigh(a, self.noise[name])
+            total = add_up(total, share)
+            if shares is not None:
+                shares[name] = share
+            linear = self.maps.get(name)
+            if linear is None:
+                continue
+            self.spent += self.work[name] * a.shape[0]
+            for operand, part in zip(self.steps[name].operands, linear.pull(a), strict=False):
+                if operand is not None and part is not None:
+                    multipliers[operand] = multipliers[operand] + part if operand in multipliers else part
+        for name, a in multipliers.items():  # inputs and constants that deviate before any operation
+            share = _weigh(a, lift(self.problem.radii[name]))
+            total = add_up(total, share)
+            if shares is not None:
+                shares[name] = share
+        return total
+
+    def refine(self, name: str, limit: float) -> bool:
+        """Replace the tube of `name` by adjoint bounds where a nonlinear consumer would profit; True if it changed."""
+        tube = self.state.tubes[name]
+        wanted = self._wanted(name) & np.isfinite(tube) & (tube > 0.0)
+        index = np.flatnonzero(wanted)
+        if index.size == 0:
+            return False
+        cost = sum(self.work.get(step, 0.0) for step in self.ancestors(name))
+        affordable = int(max(0.0, limit - self.spent) / max(cost, 1.0))
+        if affordable < index.size:
+            gain = tube.reshape(-1)[index]
+            index = np.sort(index[np.argsort(-gain, kind="stable")[:affordable]])
+        refined = tube.reshape(-1).copy()
+        block = max(1, ROW_ELEMENTS // tube.size)
+        for start in range(0, index.size, block):
+            chosen = index[start : start + block]
+            rows = np.zeros((chosen.size, tube.size))
+            rows[np.arange(chosen.size), chosen] = 1.0
+            bound = self.bound(Functional(name, rows.reshape(-1, *tube.shape[1:])))
+            refined[chosen] = np.minimum(refined[chosen], bound)
+        self.state.tubes[name] = lift(refined.reshape(tube.shape))
+        return bool(index.size)
+
+    def _wanted(self, name: str) -> Array:
+        """Elements of `name` whose tube makes some consumer's remainder matter."""
+        shape = self.problem.values[name].shape
+        wanted = np.zeros(shape, dtype=bool)
+        for step in self.consumers.get(name, []):
+            X, r = self.state.operands(step)
+            if step.rule.is_linear(X, r):
+                continue
+            linear = step.rule.linearize(X, r, **step.attributes)
+            magnitude = add_up(self.problem.values[step.output].mag, np.zeros((1,) * len(self.problem.values[step.output].shape)))
+            beta = step.rule.rounding(X, r, step.arithmetic, magnitude, [0.0] * len(X), **step.attributes) if self.state.rounding else np.zeros(())
+            born = np.maximum(linear.magnitude([radius for radius in r]), beta)
+            matters = (linear.radius + np.abs(linear.shift)) > NEGLIGIBLE * np.where(np.isfinite(born), born, 0.0)
+            if step.rule.pointwise and matters.shape == shape:
+                wanted |= matters
+            elif matters.any():
+                wanted |= True
+        return wanted
+
+
+def _times(factor: Array, x: Array) -> Array:
+    with np.errstate(invalid="ignore"):
+        return inflate(np.where(x == 0.0, 0.0, factor * x), 1)
+
+
+def _weigh(a: Array, noise: Array) -> Array:
+    """Upper bound of sum |a| noise per row; a multiplier of exactly zero meets infinite noise with nothing."""
+    flat = np.abs(a).reshape(a.shape[0], -1)
+    weights = np.broadcast_to(noise, (1, *a.shape[1:])).reshape(-1)
+    infinite = np.isinf(weights)
+    if not infinite.any():
+        return inflate(flat @ weights, flat.shape[1])
+    finite = inflate(flat @ np.where(infinite, 0.0, weights), flat.shape[1])
+    return np.where((flat[:, infinite] > 0.0).any(axis=1), np.inf, finite)
+
+
+def sweep(problem: Problem, rounding: bool = True, work_limit: float = WORK_LIMIT, progress: Progress | None = None) -> Sweep:
+    """Tubes of one case, refined at every nonlinearity's input while work lasts."""
+    result = Sweep(problem, State(problem, rounding))
+    for i, step in enumerate(problem.steps):
+        result.enter(step)
+        if step.output in result.state.tubes:
+            result.refine(step.output, work_limit)
+        if progress is not None:
+            progress("refining tubes", (i + 1) / len(problem.steps))
+    return result
+
+
+def output_rows(shape: tuple[int, ...]) -> Array:
+    """One unit functional per element of an output shaped (1, *shape)."""
+    size = int(np.prod(shape[1:]))
+    return np.eye(size).reshape(size, *shape[1:])
+
+
+def solve(problem: Problem, rounding: bool = True, work_limit: float = WORK_LIMIT, progress: Progress | None = None) -> tuple[ErrorBound, list[Sweep]]:
+    """Every case in turn: refined tubes, then one functional per output element, then attribution."""
+    sweeps, outputs, contributions = [], {name: [] for name in problem.outputs}, {name: [] for name in problem.outputs}
+    lost: list[Lost | None] = []
+    for case in range(problem.cases):
+        one = sweep(problem.case(case), rounding, work_limit, _scaled(progress, case, problem.cases))
+        for name in problem.outputs:
+            bound, parts = _output(one, name)
+            outputs[name].append(bound)
+            contributions[name].append(parts)
+        lost.append(one.state.lost[0])
+        sweeps.append(one)
+    return (
+        ErrorBound(
+            Guarantee.PROVED,
+            "adjoint",
+            {name: np.concatenate(bounds) for name, bounds in outputs.items()},
+            _stack(problem, [one.state.tubes for one in sweeps]),
+            _stack(problem, [one.state.local for one in sweeps]),
+            {name: _gather(parts) for name, parts in contributions.items()},
+            tuple(lost),
+        ),
+        sweeps,
+    )
+
+
+def _output(one: Sweep, name: str) -> tuple[Array, dict[str, float]]:
+    X = one.problem.values[name]
+    tube = one.state.tubes.get(name)
+    if tube is None or name not in one.steps:
+        return full(tube, X.shape, 1), {}
+    shares: dict[str, Array] = {}
+    bound = one.bound(Functional(name, output_rows(X.shape)), shares)
+    bound = np.minimum(bound, np.broadcast_to(tube, X.shape).reshape(-1))
+    worst = int(np.argmax(bound)) if bound.size else 0
+    return bound.reshape(X.shape), {step: float(share[worst]) for step, share in shares.items() if share.size}
+
+
+def _gather(parts: list[dict[str, float]]) -> dict[str, Array]:
+    names = {name for part in parts for name in part}
+    return {name: np.array([part.get(name, 0.0) for part in parts]) for name in sorted(names)}
+
+
+def _stack(problem: Problem, each: list[dict[str, Array]]) -> dict[str, Array]:
+    names = {name for one in each for name in one}
+    return {
+        name: np.concatenate([full(one.get(name), problem.values[name].shape, 1) for one in each])
+        for name in sorted(names)
+    }
+
+
+def _scaled(progress: Progress | None, case: int, cases: int) -> Progress | None:
+    if progress is None:
+        return None
+    return lambda stage, share: progress(stage, (case + share) / cases)
