@@ -1,0 +1,245 @@
+"""The certificate in memory: what the pipeline fills, budgets are judged on and reports are written from.
+
+Arrays are float64, (cases, *shape of the output). Bounds are non-negative, rounded up, and may be inf; never NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from certify.engines.contract import Guarantee
+from certify.number.upward import Array, up
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What was certified. `parameters` counts the elements of all constants, `nodes` the ONNX operators."""
+
+    path: str
+    sha256: str
+    opset: int
+    parameters: int
+    nodes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileFacts:
+    """How the runtime is said to round, and each premise of that by name."""
+
+    name: str
+    assumptions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InputFacts:
+    """The input set of the claim.
+
+    source:  "data", "sampled", "default" (sampled from the declared default domain: nobody chose it), "range" or "vnnlib".
+    boxes:   by input: the domain that was sampled, or that the region claim covers.
+    sha256:  of the points (see certify.data.digest); None for a region.
+    """
+
+    kind: Literal["points", "region"]
+    cases: int
+    source: Literal["data", "sampled", "default", "range", "vnnlib"]
+    sha256: str | None = None
+    boxes: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """For these inputs, in these formats, under this profile: |computed - exact| <= bound."""
+
+    dtype: str
+    accumulate: str
+    profile: ProfileFacts
+    inputs: InputFacts
+    summation: str = "any"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One argmax over the last axis. `stable`: no conforming run can change it.
+
+    margin: least exact difference between the winner and the runner-up; bound: of that difference's error.
+    row:    which of the case's rows, the last axis apart, in C order.
+    """
+
+    case: int
+    top: int
+    runner_up: int
+    margin: float
+    bound: float
+    stable: bool
+    row: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OutputResult:
+    """One output of the model.
+
+    reference:        the trajectory y~ around which the bounds hold; |exact - y~| <= reference_radius.
+    absolute_bound:   >= |computed - exact|, conversion and rounding together, under the certificate's guarantee.
+    conversion:       |exact result with rounded constants and inputs - exact result|, or its bound.
+    rounding:         bound of what arithmetic adds.
+    observed_error:   largest |computed - exact| of the validation runs; None if there were none.
+    decision:         one per case and row for an output that is read by argmax; else empty.
+    ladder:           the largest absolute bound by guarantee, of every engine that ran.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    reference: Array
+    absolute_bound: Array
+    conversion: Array
+    rounding: Array
+    reference_radius: Array
+    observed_error: Array | None = None
+    decision: tuple[Decision, ...] = ()
+    ladder: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def per_case(self) -> list[float]:
+        """The largest absolute bound of each case; 0 for an output without elements."""
+        return [float(b.max(initial=0.0)) for b in self.absolute_bound]
+
+    @property
+    def relative_max(self) -> float:
+        """Upper bound of max over cases of ||error||_inf / ||y||_inf; 0 where both are 0, inf where only y may be."""
+        largest = 0.0
+        for case, bound in enumerate(self.per_case):
+            radius = self.reference_radius[case if self.reference_radius.shape[0] > 1 else 0]
+            # |y_i| >= |y~_i| - radius_i; one rounding each, undone by one step.
+            least = float(np.nextafter(np.abs(self.reference[case]) - radius, -np.inf).max(initial=0.0))
+            if bound > 0.0:
+                largest = max(largest, float(up(np.float64(bound) / least)) if 0.0 < least < np.inf else np.inf)
+        return largest
+
+    @property
+    def tightness(self) -> float | None:
+        """Largest bound / largest observed error; None without runs, inf if no error was seen, 1 if both are 0."""
+        if self.observed_error is None:
+            return None
+        bound, observed = float(self.absolute_bound.max(initial=0.0)), float(self.observed_error.max(initial=0.0))
+        if observed > 0.0:
+            return bound / observed
+        return 1.0 if bound == 0.0 else float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeResult:
+    """One ONNX node's part in the error. Statistics are over cases and elements.
+
+    name, op, fan_in (terms that one element adds up), lipschitz, gamma (gamma_n in the accumulator's format);
+    condition_median, condition_max: of its inner products; tube_max: proved deviation of its output;
+    local_max: rounding born there; contribution: its share, 0 to 1, of the output's largest bound.
+    None: not defined for this operator.
+    """
+
+    name: str
+    op: str
+    fan_in: int | None = None
+    lipschitz: float | None = None
+    condition_median: float | None = None
+    condition_max: float | None = None
+    gamma: float | None = None
+    tube_max: float | None = None
+    local_max: float | None = None
+    contribution: float | None = None
+    magnitude_max: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hazard:
+    """A numerical defect. `evidence` holds either an `interval` [lo, hi] or a `witness` that was run."""
+
+    rule: str
+    severity: Literal["error", "warning", "info"]
+    node: str
+    message: str
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LostBound:
+    """Where a bound became infinite: the first node of the case, and why."""
+
+    node: str
+    reason: str
+    case: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """An observed error above its bound: either the bound or the run breaks the claim. `index` is within the case."""
+
+    output: str
+    case: int
+    index: tuple[int, ...]
+    observed: float
+    bound: float
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """The empirical runs: on what, against which reference, how many, and what refutes a bound."""
+
+    runtime: str
+    reference: str
+    runs: int
+    violations: tuple[Violation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetResult:
+    """A budget and what was found: the error (or for argmax the number of decisions that may flip) and the verdict."""
+
+    spec: str
+    value: float
+    verdict: Literal["within", "exceeded", "no finite bound"]
+
+
+Verdict = Literal["certified", "exceeded", "no finite bound", "alarm"]
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Budgets judged; `reasons` says in words what decided, worst first."""
+
+    budgets: tuple[BudgetResult, ...]
+    verdict: Verdict
+    exit_code: int
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """All that is claimed and found. `gate` is None until budgets were judged (certify.gate.judge)."""
+
+    model: ModelFacts
+    claim: Claim
+    guarantee: Guarantee
+    outputs: Mapping[str, OutputResult]
+    failure_probability: float = 0.0
+    nodes: tuple[NodeResult, ...] = ()
+    hazards: tuple[Hazard, ...] = ()
+    lost: tuple[LostBound, ...] = ()
+    validation: Validation | None = None
+    gate: Gate | None = None
+    timings: Mapping[str, float] = field(default_factory=dict)
+    peak_memory_bytes: int | None = None
+
+    def save(self, path: str | Path) -> None:
+        """Write a report, its format by suffix (.json, .npz), aside and then renamed.
+
+        Raises UsageError for another suffix or where the file can't be written.
+        """
+        from certify.report.files import save
+
+        save(self, Path(path))

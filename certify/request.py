@@ -1,0 +1,199 @@
+"""What a user asks for: one frozen Request, and the text form of each of its options."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from certify.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx
+
+DTYPES = ("fp64", "fp32", "tf32", "bf16", "fp16", "fp8e4m3", "fp8e5m2")
+ENGINES = ("auto", "running", "adjoint", "sketch", "probabilistic", "sampled")
+GUARANTEES = ("any", "proved", "randomized", "probabilistic", "sampled")
+SUFFIXES = (".json", ".npz")
+LATER_SUFFIXES = (".html", ".md", ".sarif", ".xml")
+
+Range: TypeAlias = tuple[float, float]
+Progress: TypeAlias = Callable[[str, float | None], None]
+"""Called with the name of the stage under way and the fraction of it that is done (None: unknown)."""
+
+
+def no_progress(stage: str, fraction: float | None) -> None:
+    """Report to nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The largest error that a user accepts. `output` None: every output; `limit` None for argmax.
+
+    absolute: max |error| <= limit. relative: max |error| / max |y| <= limit, case by case. argmax: no decision may flip.
+    """
+
+    spec: str
+    kind: Literal["absolute", "relative", "argmax"]
+    limit: float | None = None
+    output: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Summation:
+    """The order in which a kernel adds: `order` any, sequential, pairwise or blocked; `block` its block length."""
+
+    order: Literal["any", "sequential", "pairwise", "blocked"] = "any"
+    block: int | None = None
+
+    def __str__(self) -> str:
+        return self.order if self.block is None else f"{self.order}:{self.block}"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Every option of `certify MODEL`, parsed and valid one by one; what depends on the model is checked with it.
+
+    model:    a path, or the bytes of a model, or a ModelProto.
+    dtype, accumulate: format names; None means the model's own, and what the profile says.
+    data:     a file or folder, or arrays by input name (see certify.data); None: sample.
+    ranges:   by input name; the key "" holds the range of every input that has none of its own.
+    guarantee: the weakest acceptable.
+    outputs:  files to write, format by suffix.
+    """
+
+    model: Path | bytes | onnx.ModelProto
+    dtype: str | None = None
+    accumulate: str | None = None
+    profile: str = "wide"
+    summation: Summation = Summation()
+    data: Path | Mapping[str, np.ndarray[Any, Any]] | None = None
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+    samples: int = 8
+    seed: int = 0
+    region: bool = False
+    vnnlib: Path | None = None
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    engine: str = "auto"
+    guarantee: str = "any"
+    budgets: tuple[Budget, ...] = ()
+    validate: bool = True
+    outputs: tuple[Path, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a value out of bounds or for options that exclude each other."""
+        for option, value, names in (
+            ("--dtype", self.dtype, DTYPES),
+            ("--accumulate", self.accumulate, DTYPES),
+            ("--engine", self.engine, ENGINES),
+            ("--guarantee", self.guarantee, GUARANTEES),
+        ):
+            if value is not None and value not in names:
+                raise UsageError(f"{option}: {value!r} is none of {', '.join(names)}")
+        if self.samples < 1:
+            raise UsageError(f"--samples: {self.samples} points are none; give 1 or more")
+        if self.seed < 0:
+            raise UsageError(f"--seed: {self.seed} is negative; give 0 or more")
+        if self.data is not None and (self.ranges or self.region or self.vnnlib):
+            other = "--range" if self.ranges else "--region" if self.region else "--vnnlib"
+            raise UsageError(f"--data and {other} exclude each other: one names points, the other a domain; drop one of them")
+        if self.vnnlib is not None and self.ranges:
+            raise UsageError("--vnnlib and --range exclude each other: the file already gives the input boxes; drop one of them")
+        for path in self.outputs:
+            check_suffix(path)
+
+    @property
+    def model_path(self) -> str:
+        """How reports call the model: its path as given, or what stands for it."""
+        return str(self.model) if isinstance(self.model, Path) else "<memory>"
+
+
+def check_suffix(path: Path) -> str:
+    """The suffix of a report file. Raises UsageError if no report has it."""
+    suffix = path.suffix.lower()
+    if suffix in SUFFIXES:
+        return suffix
+    if suffix in LATER_SUFFIXES:
+        raise UsageError(f"-o {path}: {suffix} reports are not available in this version; choose {' or '.join(SUFFIXES)}")
+    raise UsageError(f"-o {path}: no report has the suffix {suffix or '(none)'!r}; choose {' or '.join(SUFFIXES)}")
+
+
+def parse_number(text: str, option: str) -> float:
+    """A finite decimal number. Raises UsageError naming `option`."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise UsageError(f"{option}: {text!r} is not a number") from None
+    if not math.isfinite(value):
+        raise UsageError(f"{option}: {text!r} is not finite")
+    return value
+
+
+def parse_range(text: str) -> tuple[str, Range]:
+    """`LO:HI` or `NAME=LO:HI`, as (name or "", (lo, hi)). Raises UsageError."""
+    name, interval = _split_name(text, f"--range {text}")
+    ends = interval.split(":")
+    if len(ends) != 2:
+        raise UsageError(f"--range {text}: expected LO:HI or NAME=LO:HI, such as -1:1 or x=0:255")
+    lo, hi = (parse_number(end, f"--range {text}") for end in ends)
+    return name, check_range(lo, hi, f"--range {text}")
+
+
+def check_range(lo: float, hi: float, option: str) -> Range:
+    """(lo, hi) as floats. Raises UsageError unless both are finite and lo <= hi."""
+    if not (math.isfinite(lo) and math.isfinite(hi)):
+        raise UsageError(f"{option}: {lo}:{hi} is not finite")
+    if lo > hi:
+        raise UsageError(f"{option}: {lo:g} is greater than {hi:g}; write LO:HI with LO <= HI")
+    return float(lo), float(hi)
+
+
+def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """`NAME=1,3,224,224`. Raises UsageError unless every dimension is a whole number >= 1."""
+    name, dimensions = _split_name(text, f"--shape {text}")
+    if not name:
+        raise UsageError(f"--shape {text}: expected NAME=1,3,224,224")
+    if not re.fullmatch(r"\d{1,18}(,\d{1,18})*", dimensions):
+        raise UsageError(f"--shape {text}: {dimensions!r} is not a list of whole numbers such as 1,3,224,224")
+    shape = tuple(int(d) for d in dimensions.split(","))
+    if min(shape) < 1:
+        raise UsageError(f"--shape {text}: a dimension is 0; every dimension is 1 or more")
+    return name, shape
+
+
+def parse_budget(text: str) -> Budget:
+    """`1e-2`, `rel:1e-3`, `argmax`, each also as `NAME=...` for one output. Raises UsageError."""
+    name, limit = _split_name(text, f"--budget {text}")
+    output = name or None
+    if limit == "argmax":
+        return Budget(text, "argmax", output=output)
+    kind: Literal["absolute", "relative"] = "relative" if limit.startswith("rel:") else "absolute"
+    try:
+        value = parse_number(limit.removeprefix("rel:"), f"--budget {text}")
+    except UsageError as error:
+        raise UsageError(f"{error}; expected 1e-2, rel:1e-3, NAME=1e-2 or argmax") from None
+    if value < 0:
+        raise UsageError(f"--budget {text}: an error is never negative; give 0 or more")
+    return Budget(text, kind, value, output)
+
+
+def parse_summation(text: str) -> Summation:
+    """`any`, `sequential`, `pairwise` or `blocked:B`. Raises UsageError."""
+    match text:
+        case "any" | "sequential" | "pairwise":
+            return Summation(text)
+    if re.fullmatch(r"blocked:\d{1,9}", text) and int(text[8:]) >= 1:
+        return Summation("blocked", int(text[8:]))
+    raise UsageError(f"--summation: {text!r} is none of any, sequential, pairwise, blocked:B (B a whole number, 1 or more)")
+
+
+def _split_name(text: str, option: str) -> tuple[str, str]:
+    """`NAME=VALUE` at the last equals sign (names may hold some), or ("", VALUE). Raises UsageError on an empty part."""
+    name, equals, value = text.rpartition("=")
+    if not value or (equals and not name):
+        raise UsageError(f"{option}: expected VALUE or NAME=VALUE, and neither may be empty")
+    return name, value
