@@ -82,7 +82,7 @@ class Sweep:
         spreads = [self.spread(name) for name in step.operands]
         gain = linear.magnitude(spreads)
         summands = linear.terms + 2 + max((self.fan_out.get(name, 1) for name in step.operands if name is not None), default=1)
-        gamma = inflate(np.asarray(summands * UNIT_ROUNDOFF), 4)
+        gamma = _gamma(summands)
         parts: list[Array | float] = [linear.radius, beta, defect, _times(gamma, gain)]
         centres = [None if name is None else self.centres.get(name) for name in step.operands]
         if np.any(linear.shift) or any(centre is not None for centre in centres):
@@ -134,7 +134,7 @@ class Sweep:
             flat = rows.reshape(rows.shape[0], -1)
             deterministic = np.abs(flat @ centre.reshape(-1))
             doubt = np.abs(flat) @ np.abs(centre).reshape(-1)
-            total = add_up(deterministic, _times(inflate(np.asarray(flat.shape[1] * UNIT_ROUNDOFF), 4), inflate(doubt, flat.shape[1])))
+            total = add_up(deterministic, _times(_gamma(flat.shape[1]), inflate(doubt, flat.shape[1])))
         for name in order:
             a = multipliers.pop(name, None)
             if a is None:
@@ -148,7 +148,7 @@ class Sweep:
                 continue
             self.spent += self.work[name] * a.shape[0]
             for operand, part in zip(self.steps[name].operands, linear.pull(a), strict=False):
-                if operand is not None and part is not None:
+                if operand is not None and part is not None and operand in self.state.tubes:
                     multipliers[operand] = multipliers[operand] + part if operand in multipliers else part
         for name, a in multipliers.items():  # inputs and constants that deviate before any operation
             share = _weigh(a, lift(self.problem.radii[name]))
@@ -189,15 +189,22 @@ class Sweep:
             if step.rule.is_linear(X, r):
                 continue
             linear = step.rule.linearize(X, r, **step.attributes)
-            magnitude = add_up(self.problem.values[step.output].mag, np.zeros((1,) * len(self.problem.values[step.output].shape)))
-            beta = step.rule.rounding(X, r, step.arithmetic, magnitude, [0.0] * len(X), **step.attributes) if self.state.rounding else np.zeros(())
-            born = np.maximum(linear.magnitude([radius for radius in r]), beta)
+            magnitude = self.problem.values[step.output].mag
+            born = self.problem.defects.get(step.output, np.zeros(()))
+            if self.state.rounding:
+                born = step.rule.rounding(X, r, step.arithmetic, magnitude, [0.0] * len(X), **step.attributes)
             matters = (linear.radius + np.abs(linear.shift)) > NEGLIGIBLE * np.where(np.isfinite(born), born, 0.0)
             if step.rule.pointwise and matters.shape == shape:
                 wanted |= matters
             elif matters.any():
                 wanted |= True
         return wanted
+
+
+def _gamma(n: int) -> Array:
+    """Upper bound of gamma_n = n u / (1 - n u) in float64 (Higham, (3.1))."""
+    nu = n * UNIT_ROUNDOFF
+    return inflate(np.asarray(nu / (1.0 - nu)), 4)
 
 
 def _times(factor: Array, x: Array) -> Array:

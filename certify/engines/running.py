@@ -55,8 +55,8 @@ def _stored_quantum(storage: Format, smallest: Array, exact: Array | float) -> A
     A stored number is a multiple of the ulp of its binade and of the smallest subnormal. If the exact result is a multiple
     of q and the grid it is rounded to is finer than q, rounding keeps it; if coarser, the grid is a multiple of q.
     """
-    grid = np.where(np.isfinite(smallest), ulp(np.where(np.isfinite(smallest), smallest, 1.0), storage), 0.0)
-    return np.maximum(np.maximum(grid, storage.smallest_subnormal), exact)
+    grid = ulp(np.where(np.isfinite(smallest), smallest, 0.0), storage)
+    return np.maximum(np.where(np.isfinite(grid), grid, storage.smallest_subnormal), exact)
 
 
 @dataclass
@@ -138,8 +138,8 @@ def advance(state: State, step: Step) -> Array:
     moved = any(radius is not None for radius in r)
     modulus = step.rule.modulus(X, r, **step.attributes) if moved else np.zeros((1,) * len(Y.shape))
     beta = state.local_rounding(step, modulus)
-    tube = add_up(modulus, beta, state.problem.defects.get(step.output, 0.0))
-    state.record(step, tube, beta)
+    tube = np.array(np.broadcast_to(add_up(modulus, beta, state.problem.defects.get(step.output, 0.0)), Y.shape))
+    state.record(step, tube, np.broadcast_to(beta, Y.shape))
     return tube
 
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
+from certify.graph.model import Unsupported
 from certify.number.enclosure import Enclosure
 from certify.number.upward import Array
 
@@ -36,7 +37,9 @@ class Linearization:
 
     push:      L d, for tangents shaped (rows or 1 or C, *operand shape); None tangents are zero.
     pull:      L^T a, one array per operand, None where `r` was None. <push d, a> = <d, pull a>.
-    magnitude: an upper bound (rounded up) of |L| r for non-negative r; None is zero.
+    magnitude: push's own expression with every factor in absolute value, applied to non-negative r and rounded up: at
+               least |L| r, and large enough that gamma(terms + 2) times it (or its transpose) pays for the float64
+               rounding of push and pull (for softmax p (r + sum p r), not |diag(p) - p p^T| r). None is zero.
     shift, radius: the remainder's midpoint and radius; radius is rounded up and >= 0, and may be inf (shift then 0).
     terms:     the most products that any inner product inside push or pull adds up: their own float64 rounding is
                at most gamma(terms + 2) times the same expression in absolute values.
@@ -154,7 +157,7 @@ class Rule(Protocol):
         ...
 
 
-class UnsupportedOperator(Exception):
+class UnsupportedOperator(Unsupported):
     """A node that no rule covers; `reason` names the operator, the node and what is missing."""
 
 

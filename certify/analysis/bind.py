@@ -1,0 +1,226 @@
+"""Bind every node to a rule and an arithmetic: composites expanded, operands converted on entry, constants stored.
+
+An operator that no rule covers is refused by name; all of them are listed at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from certify.analysis.exact import ExactArithmetic
+from certify.analysis.problem import Step
+from certify.graph.model import ModelGraph, Node
+from certify.number.formats import Format, from_onnx
+from certify.number.rounding import round_to
+from certify.number.upward import Array
+from certify.profiles.contract import Profile
+from certify.semantics import ops
+from certify.semantics.contract import Arithmetic, UnsupportedOperator, lookup
+from certify.semantics.families.composite import Composite, Expansion
+
+assert ops is not None  # importing the package fills the rule table
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """The model as steps, with its constants both exactly as stored in the file and as the runtime holds them.
+
+    steps:    topological order.
+    exact:    constants over the reals, (1, *shape) float64.
+    stored:   the same rounded into the format that the reading step uses; the same object where nothing changes.
+    swamped:  constants with elements that overflow their format: name -> boolean mask (1, *shape).
+    formats:  format of every value as it is held (None: integers and booleans).
+    declared: format in which the model declares its inputs.
+    """
+
+    steps: tuple[Step, ...]
+    exact: dict[str, Array]
+    stored: dict[str, Array]
+    swamped: dict[str, np.ndarray[Any, np.dtype[np.bool_]]]
+    formats: dict[str, Format | None]
+    declared: dict[str, Format | None]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    @property
+    def converts_constants(self) -> bool:
+        """True if some constant changes when it is stored."""
+        return any(self.stored[name] is not self.exact[name] for name in self.exact)
+
+
+def bind(graph: ModelGraph, profile: Profile) -> Program:
+    """Raises UnsupportedOperator listing every node without a rule."""
+    binder = _Binder(graph, profile)
+    for node in graph.nodes:
+        binder.node(node)
+    if binder.refused:
+        listed = "\n  ".join(dict.fromkeys(binder.refused))
+        raise UnsupportedOperator(f"no rule for {len(binder.refused)} node(s):\n  {listed}")
+    declared = {name: from_onnx(graph.values[name].elem_type) for name in graph.inputs}
+    return Program(
+        tuple(binder.steps),
+        binder.exact,
+        binder.stored,
+        binder.swamped,
+        binder.formats,
+        declared,
+        tuple(graph.inputs),
+        tuple(graph.outputs),
+    )
+
+
+def as_float(constant: Any) -> Array:
+    """A constant of any ONNX element type as a float64 array with a case axis of extent 1."""
+    return np.asarray(np.asarray(constant), dtype=np.float64)[None]
+
+
+@dataclass
+class _Binder:
+    graph: ModelGraph
+    profile: Profile
+    steps: list[Step] = field(default_factory=list)
+    exact: dict[str, Array] = field(default_factory=dict)
+    stored: dict[str, Array] = field(default_factory=dict)
+    swamped: dict[str, Any] = field(default_factory=dict)
+    formats: dict[str, Format | None] = field(default_factory=dict)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for name, value in self.graph.values.items():
+            declared = from_onnx(value.elem_type)
+            self.formats[name] = None if declared is None else self.profile.storage(declared)
+            self.shapes[name] = tuple(value.shape)
+
+    def node(self, node: Node) -> None:
+        rule = lookup(node.domain, node.op_type, node.opset)
+        if rule is None:
+            self.refused.append(f"{node.domain or 'ai.onnx'}::{node.op_type} (opset {node.opset}), node {node.name!r}")
+            return
+        try:
+            self._bind(rule, node)
+        except UnsupportedOperator as refusal:
+            self.refused.append(f"{node.domain or 'ai.onnx'}::{node.op_type}, node {node.name!r}: {refusal}")
+
+    def _bind(self, rule: Any, node: Node) -> None:
+        operands: list[str | None] = []
+        attributes = dict(node.attributes)
+        for i, name in enumerate(node.inputs):
+            parameter = rule.parameters[i] if i < len(rule.parameters) else ""
+            if parameter in rule.static:
+                if name is not None:
+                    attributes[parameter] = self._static(name, parameter)
+            else:
+                operands.append(name)
+        names = [output for output in node.outputs if output is not None]
+        for operand in operands:
+            self._constant(operand)
+        if isinstance(rule, Composite):
+            self._expand(rule, node, operands, attributes)
+            return
+        for index, output in enumerate(node.outputs):
+            if output is None or output not in names:
+                continue
+            if index >= rule.outputs:
+                if self._used(output):
+                    raise UnsupportedOperator(f"its output {index} ({output!r}) has no rule")
+                continue
+            extra = {"output": index} if rule.outputs > 1 else {}
+            self._step(rule, node.op_type, operands, output, attributes | extra, node, False)
+
+    def _used(self, output: str) -> bool:
+        return output in self.graph.outputs or any(output in node.inputs for node in self.graph.nodes)
+
+    def _static(self, name: str, parameter: str) -> Any:
+        constant = self.graph.values[name].constant
+        if constant is None:
+            raise UnsupportedOperator(f"its {parameter!r} ({name!r}) must be a constant")
+        return np.asarray(constant)
+
+    def _constant(self, name: str | None) -> None:
+        """Take a constant of the graph into the program, in storage format."""
+        if name is None or name in self.exact:
+            return
+        value = self.graph.values.get(name)
+        if value is None or value.constant is None:
+            return
+        self._store(name, as_float(value.constant), self.formats[name], "nearest")
+
+    def _store(self, name: str, exact: Array, storage: Format | None, mode: str) -> None:
+        self.exact[name] = self.stored[name] = exact
+        if storage is None:
+            return
+        rounded = round_to(exact, storage, mode)
+        lost = ~np.isfinite(rounded) & np.isfinite(exact)
+        if lost.any():
+            self.swamped[name] = lost
+            rounded = np.where(lost, np.copysign(storage.max, exact), rounded)
+        if not np.array_equal(rounded, exact):
+            self.stored[name] = rounded
+
+    def _expand(self, rule: Composite, node: Node, operands: list[str | None], attributes: dict[str, Any]) -> None:
+        known = [parameter for parameter in rule.parameters if parameter not in rule.static]
+        constants = {p: self.exact[name][0] for p, name in zip(known, operands, strict=False) if name in self.exact}
+        shapes = tuple(() if name is None else self.shapes[name] for name in operands)
+        expansion = Expansion(node.outputs[0] or node.name, tuple(operands), shapes, tuple(node.outputs), constants, self.profile.style)
+        primitives, fresh = rule.expand(expansion, **attributes)
+        first = next(output for output in node.outputs if output is not None)
+        storage = self.formats[first]
+        inner = None if storage is None else self.profile.inner_format(storage)
+        for name, constant in fresh.items():
+            self.formats[name] = inner
+            self.exact[name] = self.stored[name] = np.asarray(constant, dtype=np.float64)[None]
+            self.shapes[name] = tuple(np.shape(constant))
+        for primitive in primitives:
+            if primitive.output not in self.formats:
+                self.formats[primitive.output] = inner if primitive.inner else storage
+            found = lookup(primitive.domain, primitive.name, primitive.opset)
+            if found is None:
+                raise UnsupportedOperator(f"its part {primitive.name} has no rule")
+            if isinstance(found, Composite):
+                part = Node(primitive.output, primitive.name, primitive.domain, primitive.opset, primitive.operands, (primitive.output,), {}, "")
+                self._expand(found, part, list(primitive.operands), primitive.attributes)
+                continue
+            self._step(found, primitive.name, list(primitive.operands), primitive.output, primitive.attributes, node, primitive.inner)
+
+    def _step(
+        self, rule: Any, kernel: str, operands: Sequence[str | None], output: str, attributes: dict[str, Any], node: Node, inner: bool
+    ) -> None:
+        storage = self.formats[output]
+        entered = [self._convert(kernel, name, storage, node) for name in operands]
+        formats = [None if name is None else self.formats[name] for name in entered]
+        arithmetic: Arithmetic = ExactArithmetic() if storage is None else self.profile.arithmetic(kernel, formats, storage, inner)
+        self.steps.append(Step(rule, tuple(entered), output, attributes, arithmetic, node.name, node.op_type))
+        if output not in self.shapes:
+            self.shapes[output] = self._shape(rule, entered, attributes)
+
+    def _shape(self, rule: Any, operands: Sequence[str | None], attributes: dict[str, Any]) -> tuple[int, ...]:
+        """Shape of an inner result of an expansion, found by running the operator on ones."""
+        ones = [None if name is None else np.ones((1, *self.shapes[name])) for name in operands]
+        return tuple(np.asarray(rule.value(*ones, **attributes)).shape[1:])
+
+    def _convert(self, kernel: str, name: str | None, storage: Format | None, node: Node) -> str | None:
+        """The operand as the kernel sees it: a converted constant, or a Convert step's output."""
+        held = None if name is None else self.formats[name]
+        if name is None or held is None or storage is None:
+            return name
+        entry = self.profile.operand_format(kernel, held)
+        if entry is None:
+            return name
+        target, mode = entry
+        converted = f"{name}@{target.name}"
+        if converted in self.formats:
+            return converted
+        self.formats[converted] = target
+        self.shapes[converted] = self.shapes[name]
+        if name in self.exact:
+            self._store(converted, self.exact[name], target, mode)
+            return converted
+        arithmetic = self.profile.arithmetic(kernel, [held], held, False)
+        rule = lookup("certify", "Convert", 1)
+        self.steps.append(Step(rule, (name,), converted, {}, arithmetic, node.name, node.op_type))
+        return converted

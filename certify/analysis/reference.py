@@ -1,0 +1,84 @@
+"""The reference: a float64 trajectory whose own errors are enclosed, or the ranges of a region.
+
+At points the analysis linearises around z, z_k = mid enclose_k(z_parents). Its defect, |f_k(z_parents) - z_k| <= rad, is
+one more local error, so that the tubes of (rounding + defects) hold for computed - z and those of the defects alone
+for exact - z (mathematics, end of section 5).
+
+Two trajectories: of the model as it stands in the file, and of the model whose constants and inputs are rounded into
+storage. Their difference is the conversion error, computed instead of bounded.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from certify.analysis.bind import Program
+from certify.analysis.problem import Problem
+from certify.number.enclosure import Enclosure
+from certify.number.rounding import half_ulp, round_to
+from certify.number.upward import Array, up
+
+
+def stored_inputs(program: Program, inputs: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Inputs as the runtime holds them, and inf radii where they overflow its format."""
+    stored, radii = {}, {}
+    for name, x in inputs.items():
+        storage = program.formats[name]
+        rounded = x if storage is None else round_to(x, storage)
+        lost = ~np.isfinite(rounded)
+        if storage is not None and lost.any():
+            rounded = np.where(lost, np.copysign(storage.max, x), rounded)
+            radii[name] = np.where(lost, np.inf, 0.0)
+        stored[name] = x if np.array_equal(rounded, x) else rounded
+    return stored, radii
+
+
+def at_points(program: Program, constants: dict[str, Array], inputs: dict[str, Array], radii: dict[str, Array]) -> Problem:
+    """The problem around the float64 trajectory of `constants` and `inputs`, (cases, *shape) each."""
+    values = {name: Enclosure.point(x) for name, x in (constants | inputs).items()}
+    defects: dict[str, Array] = {}
+    for step in program.steps:
+        operands = tuple(None if name is None else values[name] for name in step.operands)
+        Y = step.rule.enclose(operands, **step.attributes)
+        z = Y.mid
+        values[step.output] = Enclosure.point(z)
+        defect = Y.rad
+        if np.any(defect):
+            defects[step.output] = defect
+    for name, lost in program.swamped.items():
+        if constants is program.stored:
+            radii = radii | {name: np.where(lost, np.inf, 0.0)}
+    return Problem(program.steps, values, program.outputs, defects, radii)
+
+
+def over_region(program: Program, box: dict[str, Enclosure]) -> Problem:
+    """The problem whose values are the ranges of the exact model over the box, by interval propagation.
+
+    Constants and inputs that storage rounds deviate from the start: by their known rounding, and by half an ulp.
+    """
+    values = {name: Enclosure.point(x) for name, x in program.exact.items()} | dict(box)
+    radii: dict[str, Array] = {}
+    for name, exact in program.exact.items():
+        if program.stored[name] is not exact:
+            radii[name] = up(np.abs(program.stored[name] - exact))
+        if name in program.swamped:
+            radii[name] = np.where(program.swamped[name], np.inf, radii.get(name, np.zeros_like(exact)))
+    for name, X in box.items():
+        storage = program.formats[name]
+        declared = program.declared.get(name)
+        if storage is not None and declared is not None and not storage.contains(declared):
+            radii[name] = np.array(np.broadcast_to(half_ulp(X.mag, storage), X.shape))
+    for step in program.steps:
+        operands = tuple(None if name is None else values[name] for name in step.operands)
+        values[step.output] = step.rule.enclose(operands, **step.attributes)
+    return Problem(program.steps, values, program.outputs, {}, radii)
+
+
+def conversion(stored: Problem, exact: Problem, output: str) -> Array:
+    """|z_stored - z_exact|, rounded up: how far storing constants and inputs moves the output."""
+    if stored is exact:
+        X = exact.values[output]
+        return np.zeros((exact.cases, *X.shape[1:]))
+    difference = np.abs(stored.values[output].lo - exact.values[output].lo)
+    return np.where(difference == 0.0, 0.0, up(difference))
+
