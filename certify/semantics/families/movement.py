@@ -1,0 +1,262 @@
+"""Movement: operators whose output elements are copies of operand elements, or constants that they fill in.
+
+`value` itself, run on an array of element numbers, *is* the linear map L: it tells for every output element which
+operand element it copies. push runs `value` on the tangents, pull adds every output multiplier to the element it
+came from (scatter-add). L is exact, so the remainder is 0, and copies of stored numbers are stored numbers (the
+ONNX type constraint T is the same on both sides), so the local rounding is 0.
+
+A *steering* operand (indices of Gather, condition of Where) chooses the copies and is itself never copied. Where its
+value is one number for every x in X and every |d| <= r, the map is fixed; elsewhere the output is only known to lie in
+`spread(X)`, the hull of everything that it might copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from certify.number.enclosure import Enclosure
+from certify.number.upward import Array, add_up
+from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, Tangents
+
+Indices = npt.NDArray[np.intp]
+
+
+class IndexMap:
+    """Output element j copies input element source[j]; -1 copies nothing. pull is the scatter-add of that map.
+
+    source: (rows, n); more than one row if the map differs from case to case. size: number of input elements.
+    """
+
+    def __init__(self, source: Indices, size: int) -> None:
+        self.rows, self.length = source.shape
+        self.size = size
+        if self.rows > 1:  # one long map over all cases
+            offset = np.arange(self.rows, dtype=np.intp)[:, None] * size
+            source = np.where(source < 0, -1, source + offset)
+        flat = source.reshape(-1)
+        total = self.rows * size
+        self.is_identity = flat.size == total and bool(np.array_equal(flat, np.arange(total)))
+        self.terms = 1
+        self._gather: Indices | None = None  # permutation: where each input element went
+        self._targets = self._order = self._starts = np.empty(0, dtype=np.intp)
+        if not self.is_identity:
+            self._prepare(flat, total)
+
+    def _prepare(self, flat: Indices, total: int) -> None:
+        copied = np.flatnonzero(flat >= 0)
+        counts = np.bincount(flat[copied], minlength=total)
+        self.terms = int(max(1, counts.max(initial=0)))
+        if self.terms == 1 and copied.size == total:
+            self._gather = np.empty(total, dtype=np.intp)
+            self._gather[flat[copied]] = copied
+            return
+        self._targets = np.flatnonzero(counts)
+        if self.terms == 1:
+            self._order = np.empty(total, dtype=np.intp)
+            self._order[flat[copied]] = copied
+            self._order = self._order[self._targets]
+            return
+        self._order = copied[np.argsort(flat[copied], kind="stable")]
+        present = counts[self._targets]
+        self._starts = np.concatenate(([0], np.cumsum(present)[:-1])).astype(np.intp)
+        self._even = int(present[0]) if bool((present == present[0]).all()) else 0
+
+    def pull(self, a: Array) -> Array:
+        """The transposed map: (R, n) multipliers to (R, size)."""
+        if self.is_identity:
+            return a
+        if self.rows > 1:
+            a = np.broadcast_to(a, (self.rows, self.length)).reshape(1, -1)
+        if self._gather is not None:
+            result = np.take(a, self._gather, axis=1)
+        else:
+            result = np.zeros((a.shape[0], self.rows * self.size))
+            if self._targets.size:
+                result[:, self._targets] = self._collected(np.take(a, self._order, axis=1))
+        return result if self.rows == 1 else result.reshape(self.rows, self.size)
+
+    def _collected(self, sorted_a: Array) -> Array:
+        if self.terms == 1:
+            return sorted_a
+        if self._even:
+            return np.asarray(sorted_a.reshape(sorted_a.shape[0], -1, self._even).sum(axis=2))
+        return np.asarray(np.add.reduceat(sorted_a, self._starts, axis=1))
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A cache key with the way to build what it stands for."""
+
+    key: Hashable
+    build: Callable[[], tuple[IndexMap, npt.NDArray[np.bool_]]] = field(compare=False)
+
+
+@lru_cache(maxsize=64)
+def _remembered(request: _Request) -> tuple[IndexMap, npt.NDArray[np.bool_]]:
+    return request.build()
+
+
+def _frozen(value: Any) -> Hashable:
+    if isinstance(value, np.ndarray):
+        return (value.shape, value.dtype.str, value.tobytes())
+    if isinstance(value, list | tuple):
+        return tuple(_frozen(v) for v in value)
+    return value  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """A row: `value` moves arrays of any kind; everything else follows from it.
+
+    steering:  positions of operands that choose what is copied.
+    spread:    spread(X, **attributes) encloses every element that an output element might copy, for any steering.
+    undecided: undecided(flags, X, **attributes) -> bool array of the output's shape: True where a steering element
+               with its flag set has a say; `flags` is one bool array (or None) per operand.
+    fills:     names of attributes that are constants which the operator fills in (0 where absent).
+    """
+
+    name: str
+    since: int
+    parameters: tuple[str, ...]
+    value: Callable[..., Any]
+    static: frozenset[str] = frozenset()
+    domain: str = ""
+    outputs: int = 1
+    steering: tuple[int, ...] = ()
+    spread: Callable[..., Enclosure] | None = None
+    undecided: Callable[..., npt.NDArray[np.bool_]] | None = None
+    pointwise: bool = False
+    fills: tuple[str, ...] = ()
+
+    @property
+    def nonlinear(self) -> bool:
+        return bool(self.steering)
+
+    def enclose(self, X: Operands, **attributes: Any) -> Enclosure:
+        """Both ends move alike: a copy is increasing in what it copies. `spread` where the steering is not one number."""
+        settled = tuple(Enclosure.point(x.mid) if i in self.steering and x is not None else x for i, x in enumerate(X))
+        lo = self.value(*(None if x is None else x.lo for x in settled), **attributes)
+        thin = all(x is None or x.lo is x.hi for x in settled)
+        hi = lo if thin else self.value(*(None if x is None else x.hi for x in settled), **attributes)
+        open_ = self._open(X, (None,) * len(X), attributes)
+        if open_ is None or self.spread is None:
+            return Enclosure(lo, hi)
+        wide = self.spread(X, **attributes)
+        return Enclosure(np.where(open_, np.minimum(wide.lo, lo), lo), np.where(open_, np.maximum(wide.hi, hi), hi))
+
+    def _open(self, X: Operands, r: Radii, attributes: dict[str, Any]) -> npt.NDArray[np.bool_] | None:
+        """True at output elements whose copy may change within X and r; None if there is none."""
+        flags: list[npt.NDArray[np.bool_] | None] = [None] * len(X)
+        for i in self.steering:
+            x, radius = X[i], r[i]
+            if x is not None:
+                still = x.lo == x.hi
+                flags[i] = ~still if radius is None else ~still | (radius > 0.0)
+        if self.undecided is None or not any(f is not None and f.any() for f in flags):
+            return None
+        return self.undecided(flags, X, **attributes)
+
+    def _map(self, X: Operands, attributes: dict[str, Any]) -> tuple[IndexMap, npt.NDArray[np.bool_]]:
+        """The index map at the middle of the steering operands, and where the output is filled with constants."""
+        shapes = tuple(None if x is None else x.shape[1:] for x in X)
+        steering = {i: x.mid for i in self.steering if (x := X[i]) is not None}
+        value = self.value
+
+        def build() -> tuple[IndexMap, npt.NDArray[np.bool_]]:
+            numbers: list[Array | None] = []
+            size = 0
+            for i, shape in enumerate(shapes):
+                if shape is None or i in steering:
+                    numbers.append(steering.get(i))
+                    continue
+                count = int(np.prod(shape))
+                numbers.append(np.arange(size, size + count, dtype=np.float64).reshape((1, *shape)))
+                size += count
+            first = np.asarray(value(*numbers, **attributes), dtype=np.float64)
+            shifted = [n if n is None or i in steering else n + size for i, n in enumerate(numbers)]
+            # What follows a renumbering is a copy; what does not is a constant of the operator's own.
+            with np.errstate(invalid="ignore"):
+                copied = (np.asarray(value(*shifted, **attributes)) - first == size) & (size > 0)
+            source = np.where(copied, first, -1.0).astype(np.intp).reshape(first.shape[0], -1)
+            return IndexMap(source, size), ~copied
+
+        key = (self.domain, self.name, self.since, shapes, _frozen(sorted((k, _frozen(v)) for k, v in attributes.items())))
+        return _remembered(_Request((key, tuple((i, _frozen(x)) for i, x in steering.items())), build))
+
+    def is_linear(self, X: Operands, r: Radii) -> bool:
+        """True where no steering element may change: L is then the whole story."""
+        steered = ((X[i], r[i]) for i in self.steering if i < len(X))
+        return all(x is None or (bool((x.lo == x.hi).all()) and (radius is None or not radius.any())) for x, radius in steered)
+
+    def linearize(self, X: Operands, r: Radii, **attributes: Any) -> Linearization:
+        """L copies as the steering's middle says; radius 0 but where the steering may change.
+
+        There f(x + d) and f(x) both lie in spread(X +- r), so they differ from each other by at most its width, and
+        L d is at most |L| r: radius = width + |L| r.
+        """
+        index_map, filled = self._map(X, attributes)
+        steering = {i: x.mid for i in self.steering if (x := X[i]) is not None}
+        shapes = tuple(None if x is None else x.shape[1:] for x in X)
+        wanted = tuple(radius is not None and i not in steering for i, radius in enumerate(r))
+        fills = bool(filled.any())
+
+        def push(t: Tangents) -> Array:
+            moved: list[Array | None] = []
+            for i, shape in enumerate(shapes):
+                if shape is None or i in steering:
+                    moved.append(steering.get(i))
+                else:
+                    tangent = t[i]
+                    moved.append(np.zeros((1, *shape)) if tangent is None else tangent)
+            out = self.value(*moved, **attributes)
+            return np.where(filled, 0.0, out) if fills else np.asarray(out)
+
+        def pull(a: Array) -> Sequence[Array | None]:
+            flat = index_map.pull(np.ascontiguousarray(a).reshape(a.shape[0], -1))
+            parts: list[Array | None] = []
+            start = 0
+            for i, shape in enumerate(shapes):
+                count = 0 if shape is None or i in steering else int(np.prod(shape))
+                kept = wanted[i] and shape is not None
+                parts.append(flat[:, start : start + count].reshape((flat.shape[0], *(shape or ()))) if kept else None)
+                start += count
+            for i in steering:
+                if r[i] is not None:
+                    parts[i] = np.zeros((a.shape[0], *(shapes[i] or ())))
+            return parts
+
+        out_shape = filled.shape[1:]
+        zero = np.zeros((1, *out_shape))
+        open_ = self._open(X, r, attributes)
+        radius = zero if open_ is None else np.where(open_, add_up(self._width(X, r, attributes), push(r)), 0.0)
+        return Linearization(push, pull, push, zero, radius, index_map.terms)
+
+    def _width(self, X: Operands, r: Radii, attributes: dict[str, Any]) -> Array:
+        assert self.spread is not None
+        wide = self.spread(tuple(None if x is None else x.widen(radius) for x, radius in zip(X, r, strict=True)), **attributes)
+        return add_up(np.maximum(wide.hi - wide.lo, 0.0))
+
+    def modulus(self, X: Operands, r: Radii, **attributes: Any) -> Array:
+        """|L| r, which for copies is r itself, moved; the width of what may be copied where that may change."""
+        moved = self.linearize(X, r, **attributes).magnitude(r)
+        open_ = self._open(X, r, attributes)
+        return moved if open_ is None else np.where(open_, self._width(X, r, attributes), moved)
+
+    def rounding(
+        self, X: Operands, r: Radii, arithmetic: Arithmetic, magnitude: Array, quantum: Sequence[Array | float], **attributes: Any
+    ) -> Array:
+        """0: a copy of a stored number is that number."""
+        return np.zeros_like(np.asarray(magnitude, dtype=np.float64))
+
+    def quantum(self, quantum: Sequence[Array | float], **attributes: Any) -> Array | float:
+        """The smallest quantum of all copied operands divides every copy; a constant filled in that is not 0 makes it unknown."""
+        if any(attributes.get(name, 0.0) for name in self.fills):
+            return 0.0
+        least = [float(np.min(q)) for i, q in enumerate(quantum) if i not in self.steering and np.size(q)]
+        return min(least, default=0.0)
