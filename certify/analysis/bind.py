@@ -194,7 +194,7 @@ class _Binder:
         entered = [self._convert(kernel, name, storage, node) for name in operands]
         formats = [None if name is None else self.formats[name] for name in entered]
         arithmetic: Arithmetic = ExactArithmetic() if storage is None else self.profile.arithmetic(kernel, formats, storage, inner)
-        self.steps.append(Step(rule, tuple(entered), output, attributes, arithmetic, node.name, node.op_type))
+        self.steps.append(Step(rule, tuple(entered), output, attributes, arithmetic, node.name, node.op_type, inner))
         if output not in self.shapes:
             self.shapes[output] = self._shape(rule, entered, attributes)
 

@@ -18,7 +18,8 @@ class Step:
     """One primitive operation with one output.
 
     operands are value names (None: absent). `node` names the ONNX node it came from (a composite expands into several
-    steps of one node); `kind` is that node's operator. `arithmetic` says how the kernel rounds.
+    steps of one node); `kind` is that node's operator. `arithmetic` says how the kernel rounds. `inner`: the result stays in
+    the kernel's own format inside a fused kernel.
     """
 
     rule: Rule
@@ -28,6 +29,7 @@ class Step:
     arithmetic: Arithmetic
     node: str
     kind: str
+    inner: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,13 @@ class Problem:
     radii:     deviation that inputs have before any operation (regions in a narrower storage format); absent = none.
     quanta:    a power of two dividing every input or constant element.
     outputs:   the graph's outputs, by name.
+    inputs:    the graph's inputs, by name.
     """
 
     steps: tuple[Step, ...]
     values: dict[str, Enclosure]
     outputs: tuple[str, ...]
+    inputs: tuple[str, ...]
     defects: dict[str, Array] = field(default_factory=dict)
     radii: dict[str, Array] = field(default_factory=dict)
     quanta: dict[str, Array] = field(default_factory=dict)

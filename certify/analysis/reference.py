@@ -48,7 +48,7 @@ def at_points(program: Program, constants: dict[str, Array], inputs: dict[str, A
     for name, lost in program.swamped.items():
         if constants is program.stored:
             radii = radii | {name: np.where(lost, np.inf, 0.0)}
-    return Problem(program.steps, values, program.outputs, defects, radii)
+    return Problem(program.steps, values, program.outputs, program.inputs, defects, radii)
 
 
 def over_region(program: Program, box: dict[str, Enclosure]) -> Problem:
@@ -71,7 +71,7 @@ def over_region(program: Program, box: dict[str, Enclosure]) -> Problem:
     for step in program.steps:
         operands = tuple(None if name is None else values[name] for name in step.operands)
         values[step.output] = step.rule.enclose(operands, **step.attributes)
-    return Problem(program.steps, values, program.outputs, {}, radii)
+    return Problem(program.steps, values, program.outputs, program.inputs, {}, radii)
 
 
 def conversion(stored: Problem, exact: Problem, output: str) -> Array:

@@ -1,0 +1,83 @@
+"""Decisions: can any conforming run change the argmax over the last axis?
+
+For the exact winner t and every other class j, the computed difference is
+    yhat_t - yhat_j = (z_t - z_j) + <e_t - e_j, computed - z>,
+so that it stays positive if z_t - z_j exceeds the bound of the *difference's* own functional, which an adjoint weighs as
+one row: shared errors cancel in it, as they do not in the sum of two bounds. The same is asked of the exact values, so
+that the exact winner is t itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from certify.engines.adjoint import Sweep
+from certify.engines.contract import Functional
+from certify.number.upward import Array, add_up, down
+
+
+@dataclass(frozen=True, slots=True)
+class Margin:
+    """One argmax of one case: exact margin between the winner and its most dangerous rival, and what may eat it.
+
+    stable: `margin` > `bound`, where bound also covers what conversion takes from the margin.
+    """
+
+    row: int
+    top: int
+    runner_up: int
+    margin: float
+    bound: float
+    stable: bool
+
+
+def margins(stored: Sweep, exact: Sweep, output: str, bounds: Array, doubts: Array) -> list[Margin]:
+    """Every argmax over the last axis of `output` in one case.
+
+    stored, exact: sweeps of the same case, of the model as stored (with rounding) and as it stands (defects only).
+    bounds, doubts: their bounds of the single elements, (1, *shape).
+    """
+    classes = stored.problem.values[output].shape[-1]
+    held = stored.problem.values[output].lo.reshape(-1, classes)
+    true = exact.problem.values[output].lo.reshape(-1, classes)
+    top = np.argmax(true, axis=1)
+    every = np.arange(true.shape[0])
+    margin = down(true[every, top][:, None] - true)
+    least = np.minimum(margin, down(held[every, top][:, None] - held))
+    single = bounds.reshape(-1, classes) + doubts.reshape(-1, classes)
+    single = add_up(single, single[every, top][:, None])
+    rival = np.where(np.arange(classes) == top[:, None], np.inf, least)
+    asked = ~(least > single) | (rival == rival.min(axis=1, keepdims=True))
+    asked[every, top] = False
+    pairs = np.argwhere(asked)
+    joint = np.minimum(_joint(stored, exact, output, pairs, top, held.shape), single[pairs[:, 0], pairs[:, 1]])
+    found = []
+    for row in every:
+        mine = pairs[:, 0] == row
+        j, bound = pairs[mine, 1], joint[mine]
+        taken = np.maximum(margin[row, j] - least[row, j], 0.0)
+        total = add_up(bound, np.nextafter(taken, np.inf) * (taken > 0.0))
+        slack = np.where(np.isfinite(total), margin[row, j] - total, -np.inf)
+        worst = int(np.argmin(slack))
+        stable = bool(np.all(margin[row, j] > total))
+        found.append(Margin(int(row), int(top[row]), int(j[worst]), float(margin[row, j[worst]]), float(total[worst]), stable))
+    return found
+
+
+def _joint(stored: Sweep, exact: Sweep, output: str, pairs: Array, top: Array, shape: tuple[int, ...]) -> Array:
+    """Bound of the error of y_t - y_j for each (row, j), both sweeps together."""
+    rows = np.zeros((len(pairs), *shape))
+    index = np.arange(len(pairs))
+    rows[index, pairs[:, 0], top[pairs[:, 0]]] = 1.0
+    rows[index, pairs[:, 0], pairs[:, 1]] = -1.0
+    rows = rows.reshape(len(pairs), *stored.problem.values[output].shape[1:])
+    functional = Functional(output, rows)
+    return add_up(_bound(stored, functional), _bound(exact, functional))
+
+
+def _bound(sweep: Sweep, functional: Functional) -> Array:
+    if functional.value not in sweep.state.tubes:
+        return np.zeros(functional.rows.shape[0])
+    return sweep.bound(functional)
