@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from certify.number.upward import Array
 from certify.semantics.contract import UnsupportedOperator, register
+from certify.semantics.families.composite import Composite, Expansion, Primitive
 from certify.semantics.families.movement import Movement
 
 
@@ -93,10 +95,16 @@ def split(x: Any, *, axis: int = 0, split: Any = None, num_outputs: int | None =
     else:
         if num_outputs is None:
             raise UnsupportedOperator("Split without `split` needs the number of its outputs")
-        size = -(-x.shape[k] // num_outputs)
-        sizes = (size,) * (num_outputs - 1) + (x.shape[k] - size * (num_outputs - 1),)
+        sizes = (-(-x.shape[k] // num_outputs),) * num_outputs  # the last one may be shorter
     start = sum(sizes[:output])
     return x[(slice(None),) * k + (slice(start, start + sizes[output]),)]
+
+
+def count_outputs(expansion: Expansion, **attributes: Any) -> tuple[list[Primitive], dict[str, Array]]:
+    """Split as it was before it was told its number of outputs: the node knows it."""
+    told = {"num_outputs": len(expansion.outputs), **attributes}
+    named = [(i, name) for i, name in enumerate(expansion.outputs) if name is not None]
+    return [Primitive("Split", expansion.operands[:1], name, {**told, "output": i}, inner=False) for i, name in named], {}
 
 
 def concat(*x: Any, axis: int = 1) -> Any:
@@ -212,8 +220,9 @@ register(
     Movement("Unsqueeze", 13, ("data", "axes"), unsqueeze, static=frozenset({"axes"})),
     Movement("Slice", 1, _DATA, slice_),
     Movement("Slice", 10, ("data", "starts", "ends", "axes", "steps"), slice_, static=frozenset({"starts", "ends", "axes", "steps"})),
-    Movement("Split", 2, ("input",), split, outputs=1 << 16),
-    Movement("Split", 13, ("input", "split"), split, static=frozenset({"split"}), outputs=1 << 16),
+    Composite("Split", 2, ("input",), count_outputs, outputs=1 << 16),
+    Composite("Split", 13, ("input", "split"), count_outputs, static=frozenset({"split"}), outputs=1 << 16),
+    Movement("Split", 18, ("input", "split"), split, static=frozenset({"split"}), outputs=1 << 16),
     Movement("Concat", 4, ("inputs",), concat),
     Movement("Expand", 8, ("input", "shape"), expand, static=frozenset({"shape"})),
     Movement("Tile", 6, ("input", "repeats"), tile, static=frozenset({"repeats"})),
