@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from certify.engines.contract import Guarantee
-from certify.number.upward import Array, up
+from certify.number.upward import Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class OutputResult:
             # |y_i| >= |y~_i| - radius_i; one rounding each, undone by one step.
             least = float(np.nextafter(np.abs(self.reference[case]) - radius, -np.inf).max(initial=0.0))
             if bound > 0.0:
-                largest = max(largest, float(up(np.float64(bound) / least)) if 0.0 < least < np.inf else np.inf)
+                largest = max(largest, float(np.nextafter(bound / least, np.inf)) if 0.0 < least < np.inf else np.inf)
         return largest
 
     @property

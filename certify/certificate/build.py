@@ -1,0 +1,97 @@
+"""The certificate in memory ─▶ its document."""
+
+from __future__ import annotations
+
+from certify.certificate import schema
+from certify.certificate.contract import Certificate, Claim, Gate, NodeResult, OutputResult, Validation
+from certify.number.upward import Array
+from certify.version import __version__
+
+
+def document(certificate: Certificate) -> schema.Document:
+    """The document of schema "certify/1": every array reduced to its maxima, deterministically."""
+    facts = certificate.model
+    return schema.Document(
+        schema=schema.SCHEMA,
+        tool=schema.Tool(name="certify", version=__version__),
+        model=schema.Model(facts.path, facts.sha256, facts.opset, facts.parameters, facts.nodes),
+        claim=_claim(certificate.claim),
+        guarantee=str(certificate.guarantee),
+        failure_probability=float(certificate.failure_probability),
+        outputs=[_output(output) for output in certificate.outputs.values()],
+        nodes=[_node(node) for node in certificate.nodes],
+        hazards=[schema.Hazard(h.rule, h.severity, h.node, h.message, dict(h.evidence)) for h in certificate.hazards],
+        lost=[schema.Lost(lost.case, lost.node, lost.reason) for lost in certificate.lost],
+        validation=_validation(certificate.validation),
+        gate=_gate(certificate.gate),
+        timings=schema.Timings({stage: float(s) for stage, s in certificate.timings.items()}, certificate.peak_memory_bytes),
+    )
+
+
+def _claim(claim: Claim) -> schema.Claim:
+    inputs = claim.inputs
+    boxes = {name: [float(lo), float(hi)] for name, (lo, hi) in inputs.boxes.items()} or None
+    return schema.Claim(
+        dtype=claim.dtype,
+        accumulate=claim.accumulate,
+        summation=claim.summation,
+        profile=schema.Profile(claim.profile.name, list(claim.profile.assumptions)),
+        inputs=schema.Inputs(inputs.kind, inputs.cases, inputs.source, inputs.sha256, boxes, inputs.seed),
+    )
+
+
+def _largest(x: Array) -> float:
+    return float(x.max(initial=0.0))
+
+
+def _output(output: OutputResult) -> schema.Output:
+    unstable = [
+        schema.Unstable(d.case, d.row, d.top, d.runner_up, float(d.margin), float(d.bound)) for d in output.decision if not d.stable
+    ]
+    decided = len(output.decision)
+    return schema.Output(
+        name=output.name,
+        shape=list(output.shape),
+        bound=schema.Bound(_largest(output.absolute_bound), output.relative_max),
+        conversion_max=_largest(output.conversion),
+        rounding_max=_largest(output.rounding),
+        per_case=output.per_case,
+        ladder={guarantee: float(bound) for guarantee, bound in output.ladder.items()},
+        observed_max=None if output.observed_error is None else _largest(output.observed_error),
+        tightness=output.tightness,
+        decision=schema.Decisions(decided - len(unstable), decided, unstable) if decided else None,
+    )
+
+
+def _number(x: float | None) -> float | None:
+    return None if x is None else float(x)
+
+
+def _node(node: NodeResult) -> schema.Node:
+    known = node.condition_median is not None or node.condition_max is not None
+    return schema.Node(
+        name=node.name,
+        op=node.op,
+        fan_in=None if node.fan_in is None else int(node.fan_in),
+        lipschitz=_number(node.lipschitz),
+        condition=schema.Condition(_number(node.condition_median), _number(node.condition_max)) if known else None,
+        gamma=_number(node.gamma),
+        tube_max=_number(node.tube_max),
+        local_max=_number(node.local_max),
+        contribution=_number(node.contribution),
+        magnitude_max=_number(node.magnitude_max),
+    )
+
+
+def _validation(validation: Validation | None) -> schema.Validation | None:
+    if validation is None:
+        return None
+    violated = [schema.Violation(v.output, v.case, list(v.index), float(v.observed), float(v.bound)) for v in validation.violations]
+    return schema.Validation(validation.runtime, validation.reference, validation.runs, len(violated), violated)
+
+
+def _gate(gate: Gate | None) -> schema.GateVerdict | None:
+    if gate is None:
+        return None
+    budgets = [schema.BudgetVerdict(b.spec, float(b.value), b.verdict) for b in gate.budgets]
+    return schema.GateVerdict(budgets, gate.verdict, gate.exit_code, list(gate.reasons))

@@ -1,0 +1,192 @@
+"""The certificate as a document: the JSON schema "certify/1". Additions are free, changes go through the changelog.
+
+Non-finite numbers are the strings "inf" and "nan", keys are sorted: one claim gives one sequence of bytes, timings aside.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+
+SCHEMA = "certify/1"
+
+
+class Tool(msgspec.Struct, frozen=True):
+    name: str
+    version: str
+
+
+class Model(msgspec.Struct, frozen=True):
+    path: str
+    sha256: str
+    opset: int
+    parameters: int
+    nodes: int
+
+
+class Profile(msgspec.Struct, frozen=True):
+    name: str
+    assumptions: list[str]
+
+
+class Inputs(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`sha256` for points, `boxes` (input to [lo, hi]) for a region or the domain that was sampled."""
+
+    kind: str
+    cases: int
+    source: str
+    sha256: str | None = None
+    boxes: dict[str, list[float]] | None = None
+    seed: int | None = None
+
+
+class Claim(msgspec.Struct, frozen=True):
+    dtype: str
+    accumulate: str
+    summation: str
+    profile: Profile
+    inputs: Inputs
+
+
+class Bound(msgspec.Struct, frozen=True):
+    absolute_max: float
+    relative_max: float
+
+
+class Unstable(msgspec.Struct, frozen=True):
+    case: int
+    row: int
+    top: int
+    runner_up: int
+    margin: float
+    bound: float
+
+
+class Decisions(msgspec.Struct, frozen=True):
+    """`stable` of `cases` decisions can't flip; `unstable` lists the others."""
+
+    stable: int
+    cases: int
+    unstable: list[Unstable] = []
+
+
+class Output(msgspec.Struct, frozen=True):
+    name: str
+    shape: list[int]
+    bound: Bound
+    conversion_max: float
+    rounding_max: float
+    per_case: list[float]
+    ladder: dict[str, float]
+    observed_max: float | None = None
+    tightness: float | None = None
+    decision: Decisions | None = None
+
+
+class Condition(msgspec.Struct, frozen=True):
+    median: float | None = None
+    max: float | None = None
+
+
+class Node(msgspec.Struct, frozen=True):
+    name: str
+    op: str
+    fan_in: int | None = None
+    lipschitz: float | None = None
+    condition: Condition | None = None
+    gamma: float | None = None
+    tube_max: float | None = None
+    local_max: float | None = None
+    contribution: float | None = None
+    magnitude_max: float | None = None
+
+
+class Hazard(msgspec.Struct, frozen=True):
+    rule: str
+    severity: str
+    node: str
+    message: str
+    evidence: dict[str, Any] = {}
+
+
+class Lost(msgspec.Struct, frozen=True):
+    case: int
+    node: str
+    reason: str
+
+
+class Violation(msgspec.Struct, frozen=True):
+    output: str
+    case: int
+    index: list[int]
+    observed: float
+    bound: float
+
+
+class Validation(msgspec.Struct, frozen=True):
+    """`violations` counts them; `violated` lists them."""
+
+    runtime: str
+    reference: str
+    runs: int
+    violations: int
+    violated: list[Violation] = []
+
+
+class BudgetVerdict(msgspec.Struct, frozen=True):
+    spec: str
+    value: float
+    verdict: str
+
+
+class GateVerdict(msgspec.Struct, frozen=True):
+    budgets: list[BudgetVerdict]
+    verdict: str
+    exit_code: int
+    reasons: list[str] = []
+
+
+class Timings(msgspec.Struct, frozen=True):
+    seconds: dict[str, float]
+    peak_memory_bytes: int | None = None
+
+
+class Document(msgspec.Struct, frozen=True):
+    """The whole certificate without its arrays; reports are rendered from this alone."""
+
+    schema: str
+    tool: Tool
+    model: Model
+    claim: Claim
+    guarantee: str
+    failure_probability: float
+    outputs: list[Output]
+    nodes: list[Node]
+    hazards: list[Hazard]
+    lost: list[Lost]
+    validation: Validation | None
+    gate: GateVerdict | None
+    timings: Timings
+
+
+def encode(document: Document) -> bytes:
+    """UTF-8 JSON with sorted keys and two spaces of indentation, closed by a line feed."""
+    plain = _spell_non_finite(msgspec.to_builtins(document, enc_hook=_from_numpy))
+    return msgspec.json.format(msgspec.json.encode(plain, order="sorted"), indent=2) + b"\n"
+
+
+def _from_numpy(x: Any) -> Any:
+    """What evidence may hold beside plain values: numpy's scalars and arrays."""
+    return x.tolist()
+
+
+def _spell_non_finite(x: Any) -> Any:
+    if isinstance(x, float) and not math.isfinite(x):
+        return str(x)
+    if isinstance(x, dict):
+        return {key: _spell_non_finite(value) for key, value in x.items()}
+    if isinstance(x, list):
+        return [_spell_non_finite(value) for value in x]
+    return x
