@@ -1,0 +1,196 @@
+"""ONNX model -> ModelGraph: read, check, make every shape concrete, fold, drop what reaches no output."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from certify.graph.inputs import concrete_inputs
+from certify.graph.model import InvalidModel, ModelGraph, Node, Unsupported, Value, reads
+from certify.graph.passes.inline_functions import domain_of, library
+from certify.graph.passes.specialize import OPSETS, Frame, Tracer, schema_of
+from certify.graph.structure import ordered, subgraphs
+from certify.graph.tensors import FLOATING, NARROW_INTEGERS
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def load(
+    source: str | Path | bytes | onnx.ModelProto,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    data_shapes: Mapping[str, Sequence[int]] | None = None,
+) -> ModelGraph:
+    """Read a model.
+
+    source:      a path, a file's bytes, or a parsed model (the last two cannot have external data).
+    shapes:      concrete shapes of inputs whose declared shape is open, by name.
+    data_shapes: shapes of the arrays that the user feeds (first axis, or an extra leading one: cases); they fill in
+                 open dimensions that `shapes` leaves, but for the first.
+
+    Raises InvalidModel for what is no valid model, or a shape that is left open or does not fit; Unsupported for a valid model
+    with an operator, type or version outside what is covered. Each message names the file, node, tensor or input.
+    """
+    model, path, digest = _read(source)
+    where = path.name if path is not None else "the model"
+    try:
+        return _specialized(model, path, digest, dict(shapes or {}), dict(data_shapes or {}))
+    except (InvalidModel, Unsupported) as refusal:
+        raise type(refusal)(f"{where}: {refusal}") from refusal.__cause__
+
+
+def _read(source: str | Path | bytes | onnx.ModelProto) -> tuple[onnx.ModelProto, Path | None, str]:
+    """(model, path or None, sha256 of the file's bytes). Raises InvalidModel if it cannot be read or parsed."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    if isinstance(source, onnx.ModelProto):
+        return source, None, hashlib.sha256(source.SerializeToString(deterministic=True)).hexdigest()
+    path = None if isinstance(source, bytes) else Path(source)
+    where = "the model" if path is None else str(path)
+    content = source if isinstance(source, bytes) else _bytes(Path(source))
+    if not content:
+        raise InvalidModel(f"{where} is empty; an ONNX file is expected")
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(content)
+    except DecodeError as cause:
+        raise InvalidModel(f"{where} is not an ONNX model, or is corrupt or truncated") from cause
+    if not model.HasField("graph"):
+        raise InvalidModel(f"{where} is not an ONNX model: it holds no graph")
+    return model, path, hashlib.sha256(content).hexdigest()
+
+
+def _bytes(path: Path) -> bytes:
+    if not path.exists():
+        raise InvalidModel(f"{path} does not exist")
+    if path.is_dir():
+        raise InvalidModel(f"{path} is a directory; give the .onnx file in it")
+    try:
+        return path.read_bytes()
+    except OSError as cause:
+        raise InvalidModel(f"{path} cannot be read: {cause.strerror}") from cause
+
+
+def _opsets(model: onnx.ModelProto) -> dict[str, int]:
+    opsets: dict[str, int] = {}
+    for entry in model.opset_import:
+        domain = domain_of(entry.domain)
+        if opsets.setdefault(domain, entry.version) != entry.version:
+            raise InvalidModel(f"it imports two opset versions of domain {domain or 'ai.onnx'!r}")
+    if not opsets:
+        raise InvalidModel("it imports no opset; is it an ONNX model?")
+    version = opsets.get("", OPSETS[0])
+    if version not in OPSETS:
+        raise Unsupported(f"opset {version} is not supported, only {OPSETS[0]} to {OPSETS[-1]}; convert the model with onnx.version_converter")
+    return opsets
+
+
+def _specialized(
+    model: onnx.ModelProto, path: Path | None, digest: str, shapes: dict[str, Sequence[int]], data_shapes: dict[str, Sequence[int]]
+) -> ModelGraph:
+    graph, opsets, functions = model.graph, _opsets(model), library(model)
+    if not graph.node:
+        raise InvalidModel("its graph has no operators")
+    if not graph.output:
+        raise InvalidModel("its graph has no outputs")
+    nodes = _checked(graph)
+    _known_operators(nodes, opsets, functions)
+    tracer = Tracer(functions, path.parent if path is not None else None)
+    tracer.taken |= {name for node in graph.node for name in node.output} | {i.name for i in graph.input}
+    frame = Frame({}, {}, opsets)
+    tracer.constants(frame, graph.initializer, graph.sparse_initializer)
+    inputs = concrete_inputs([i for i in graph.input if i.name not in frame.names], shapes, data_shapes)
+    for name, (elem_type, shape) in inputs.items():
+        frame.names[name] = tracer.define(name, elem_type, shape)
+    tracer.walk(nodes, frame)
+    outputs = tuple(tracer.settle(frame, o.name) for o in graph.output)
+    loaded = ModelGraph(tuple(tracer.nodes), tracer.values, tuple(inputs), outputs, (), opsets, path, digest, 0, _count(graph))
+    return _finished(loaded)
+
+
+def _checked(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """The graph's nodes in topological order. Raises InvalidModel for names defined twice or never."""
+    constants: set[str] = set()
+    for name in [t.name for t in graph.initializer] + [s.values.name for s in graph.sparse_initializer]:
+        if name in constants:
+            raise InvalidModel(f"initializer {name!r} is defined twice")
+        constants.add(name)
+    inputs = [i.name for i in graph.input]
+    twice = next((name for name in inputs if inputs.count(name) > 1), None)
+    if twice is not None:
+        raise InvalidModel(f"input {twice!r} is declared twice")
+    outputs = [o.name for o in graph.output]
+    if len(set(outputs)) < len(outputs):
+        raise InvalidModel("an output is declared twice")
+    return ordered(graph.node, constants | set(inputs), outputs, "graph")
+
+
+def _known_operators(nodes: Iterable[onnx.NodeProto], opsets: Mapping[str, int], functions: Mapping[tuple[str, str, str], object]) -> None:
+    """Raises Unsupported listing every node whose operator nobody defines."""
+    refusals = []
+    for node in nodes:
+        if (domain_of(node.domain), node.op_type, node.overload) not in functions:
+            try:
+                schema_of(node, opsets)
+            except Unsupported as refusal:
+                refusals.append(str(refusal))
+    if refusals:
+        raise Unsupported("; ".join(refusals))
+
+
+def _count(graph: onnx.GraphProto) -> int:
+    return len(graph.node) + sum(_count(body) for node in graph.node for body in subgraphs(node))
+
+
+def _finished(graph: ModelGraph) -> ModelGraph:
+    """Only what reaches an output, under unique names, with finite constants."""
+    wanted, kept = set(graph.outputs), []
+    for node in reversed(graph.nodes):
+        if wanted.intersection(name for name in node.outputs if name is not None):
+            kept.append(node)
+            wanted.update(reads(node))
+    nodes = _uniquely_named(reversed(kept))
+    results = [name for node in nodes for name in node.outputs if name is not None]
+    values = {name: graph.values[name] for name in dict.fromkeys([*graph.inputs, *sorted(wanted), *results])}
+    for name in graph.outputs:
+        if values[name].size == 0:
+            raise InvalidModel(f"output {name!r} has no elements: its shape is {list(values[name].shape)}")
+    constants = [v for v in values.values() if v.constant is not None]
+    for value in constants:
+        _finite(value)
+    parameters = sum(v.size for v in constants if v.elem_type in FLOATING | NARROW_INTEGERS)
+    return replace(graph, nodes=nodes, values=values, parameters=parameters)
+
+
+def _uniquely_named(nodes: Iterable[Node]) -> tuple[Node, ...]:
+    taken: set[str] = set()
+    named = []
+    for node in nodes:
+        name, count = node.name, 2
+        while name in taken:
+            name, count = f"{node.name}#{count}", count + 1
+        taken.add(name)
+        named.append(node if name == node.name else replace(node, name=name))
+    return tuple(named)
+
+
+def _finite(value: Value) -> None:
+    """Raises InvalidModel for NaN or infinity in a constant."""
+    constant = value.constant
+    if constant is None or value.elem_type not in FLOATING:
+        return
+    flat = constant[(0,) * constant.ndim].reshape(1) if constant.size and not any(constant.strides) else constant.reshape(-1)
+    for start in range(0, flat.size, 1 << 20):
+        part = np.asarray(flat[start : start + (1 << 20)])
+        with np.errstate(all="ignore"):
+            wrong = np.flatnonzero(~np.isfinite(part.astype(np.float32) if part.dtype.itemsize < 4 else part))
+        if wrong.size:
+            index = tuple(int(i) for i in np.unravel_index(start + int(wrong[0]), value.shape)) if flat.size == value.size else ()
+            kind = "NaN" if np.isnan(part[wrong[0]].astype(np.float64)) else "an infinite value"
+            raise InvalidModel(f"constant {value.name!r} holds {kind} at index {list(index)}; every weight must be a finite number")

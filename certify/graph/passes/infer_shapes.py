@@ -1,0 +1,182 @@
+"""Element type and concrete shape of a node's outputs, from concrete inputs and the constants among them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from certify.graph.model import InvalidModel, Shape, Unsupported, Value
+from certify.graph.structure import label
+from certify.graph.tensors import type_name
+
+if TYPE_CHECKING:
+    import onnx
+
+Type: TypeAlias = tuple[int, Shape]
+KNOWN_ELEMENTS = 4096  # constants up to this size are shown to shape inference; operands that decide a shape are far smaller
+
+
+def arity(schema: onnx.defs.OpSchema, node: onnx.NodeProto) -> None:
+    """Raises InvalidModel unless operands, results and required attributes are those of the operator's definition."""
+    where = f"node {label(node)!r} ({node.op_type})"
+    given = len(node.input)
+    if not schema.min_input <= given <= schema.max_input:
+        limits = f"{schema.min_input}" if schema.min_input == schema.max_input else f"{schema.min_input} to {schema.max_input}"
+        raise InvalidModel(f"{where} has {given} inputs; opset {schema.since_version} defines {limits}")
+    if not 0 < len(node.output) <= schema.max_output:
+        raise InvalidModel(f"{where} has {len(node.output)} outputs; opset {schema.since_version} defines up to {schema.max_output}")
+    single = onnx_option("Single")
+    for position, formal in enumerate(schema.inputs[:given]):
+        if formal.option == single and not node.input[position]:
+            raise InvalidModel(f"{where}: input {position} ({formal.name}) is required but absent")
+    present = {attribute.name for attribute in node.attribute}
+    for name, attribute in schema.attributes.items():
+        if attribute.required and name not in present:
+            raise InvalidModel(f"{where}: attribute {name!r} is required but absent")
+
+
+def onnx_option(name: str) -> Any:
+    """The schema's word for single, optional or variadic operands."""
+    import onnx
+
+    return getattr(onnx.defs.OpSchema.FormalParameterOption, name)
+
+
+def operand_types(schema: onnx.defs.OpSchema, node: onnx.NodeProto, operands: Sequence[Value | None]) -> None:
+    """Raises InvalidModel for an operand whose element type the operator does not take, or operands that should agree."""
+    bound: dict[str, tuple[int, str]] = {}
+    for position, operand in enumerate(operands):
+        formal = schema.inputs[min(position, len(schema.inputs) - 1)]
+        if operand is None:
+            continue
+        name = type_name(operand.elem_type)
+        if formal.types and f"tensor({name})" not in formal.types:
+            raise InvalidModel(f"node {label(node)!r} ({node.op_type}): input {operand.name!r} is {name}, which the operator does not take")
+        if not formal.is_homogeneous or "(" in formal.type_str:
+            continue
+        first, owner = bound.setdefault(formal.type_str, (operand.elem_type, operand.name))
+        if first != operand.elem_type:
+            raise InvalidModel(
+                f"node {label(node)!r} ({node.op_type}): inputs {owner!r} ({type_name(first)}) and {operand.name!r} ({name}) must have one type"
+            )
+
+
+def infer(
+    schema: onnx.defs.OpSchema,
+    node: onnx.NodeProto,
+    operands: Sequence[Value | None],
+    known: Mapping[str, npt.NDArray[Any]],
+    opsets: Mapping[str, int],
+) -> list[Type | None]:
+    """(element type, shape) of each output, None where the node leaves it out.
+
+    `operands` are in the order of node.input; `known` maps operand names (as in `node`) to constants.
+    Raises InvalidModel if shapes or types do not fit, Unsupported if a shape depends on data.
+    """
+    arity(schema, node)
+    operand_types(schema, node, operands)
+    types = _by_schema(schema, node, operands, known, opsets)
+    if any(t is None and name for t, name in zip(types, node.output, strict=True)):
+        ours = _OURS.get((node.domain, node.op_type))
+        types = ours(node, operands) if ours else _by_model(node, operands, known, opsets)
+    for name, found in zip(node.output, types, strict=True):
+        if name and found is None:
+            raise Unsupported(
+                f"node {label(node)!r} ({node.op_type}): the shape of its output {name!r} depends on the data; only fixed shapes can be certified"
+            )
+    return [found if name else None for name, found in zip(node.output, types, strict=True)]
+
+
+def _refusal(node: onnx.NodeProto, operands: Sequence[Value | None], cause: Exception) -> InvalidModel:
+    shapes = ", ".join("absent" if v is None else f"{v.name} {list(v.shape)}" for v in operands)
+    reason = str(cause).split("\n")[0].replace("[ShapeInferenceError] ", "").replace("[TypeInferenceError] ", "").strip()
+    return InvalidModel(f"node {label(node)!r} ({node.op_type}): {reason or 'its inputs do not fit'}; inputs: {shapes}")
+
+
+def _protos(
+    node: onnx.NodeProto, operands: Sequence[Value | None], known: Mapping[str, npt.NDArray[Any]]
+) -> tuple[dict[str, onnx.TypeProto], dict[str, onnx.TensorProto]]:
+    import onnx
+
+    types = {
+        name: onnx.helper.make_tensor_type_proto(value.elem_type, value.shape)
+        for name, value in zip(node.input, operands, strict=True)
+        if value is not None
+    }
+    data = {name: onnx.numpy_helper.from_array(np.asarray(known[name]), name) for name in types if name in known and known[name].size <= KNOWN_ELEMENTS}
+    return types, data
+
+
+def _by_schema(
+    schema: onnx.defs.OpSchema,
+    node: onnx.NodeProto,
+    operands: Sequence[Value | None],
+    known: Mapping[str, npt.NDArray[Any]],
+    opsets: Mapping[str, int],
+) -> list[Type | None]:
+    import onnx
+
+    types, data = _protos(node, operands, known)
+    imports = [onnx.helper.make_opsetid(domain, version) for domain, version in opsets.items()]
+    try:
+        found = onnx.shape_inference.infer_node_outputs(schema, node, types, data, opset_imports=imports)
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as cause:
+        raise _refusal(node, operands, cause) from cause
+    return [concrete(found[name]) if name in found else None for name in node.output]
+
+
+def _by_model(
+    node: onnx.NodeProto, operands: Sequence[Value | None], known: Mapping[str, npt.NDArray[Any]], opsets: Mapping[str, int]
+) -> list[Type | None]:
+    """The same question asked of the whole-model pass, which also opens operators that are defined as functions."""
+    import onnx
+
+    types, data = _protos(node, operands, known)
+    helper = onnx.helper
+    graph = helper.make_graph(
+        [node],
+        "node",
+        [helper.make_value_info(name, t) for name, t in types.items() if name not in data],
+        [helper.make_empty_tensor_value_info(name) for name in node.output if name],
+        list(data.values()),
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid(d, v) for d, v in opsets.items()])
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as cause:
+        raise _refusal(node, operands, cause) from cause
+    found = {info.name: info.type for info in inferred.graph.output}
+    return [concrete(found[name]) if name in found else None for name in node.output]
+
+
+def concrete(proto: onnx.TypeProto) -> Type | None:
+    """(element type, shape), or None if it is not a tensor of known shape."""
+    tensor = proto.tensor_type
+    if not proto.HasField("tensor_type") or not tensor.elem_type or not tensor.HasField("shape"):
+        return None
+    if not all(d.HasField("dim_value") and d.dim_value >= 0 for d in tensor.shape.dim):
+        return None
+    return tensor.elem_type, tuple(d.dim_value for d in tensor.shape.dim)
+
+
+def _like_first(node: onnx.NodeProto, operands: Sequence[Value | None]) -> list[Type | None]:
+    first = operands[0]
+    return [(first.elem_type, first.shape) if first is not None else None] + [None] * (len(node.output) - 1)
+
+
+def _float_like_first(node: onnx.NodeProto, operands: Sequence[Value | None]) -> list[Type | None]:
+    first = operands[0]
+    return [(1, first.shape) if first is not None else None] + [None] * (len(node.output) - 1)
+
+
+# Operators whose definition comes without shape inference, though their shape is plain.
+_OURS: dict[tuple[str, str], Callable[[onnx.NodeProto, Sequence[Value | None]], list[Type | None]]] = {
+    ("", "GroupNormalization"): _like_first,
+    ("ai.onnx.ml", "Binarizer"): _like_first,
+    ("ai.onnx.ml", "Imputer"): _like_first,
+    ("ai.onnx.ml", "Normalizer"): _float_like_first,
+    ("ai.onnx.ml", "Scaler"): _float_like_first,
+}

@@ -1,0 +1,267 @@
+"""The driver: walks a model from its inputs' concrete shapes, in topological order, and writes down the nodes that remain.
+
+At each node it opens calls of functions, unrolls or inlines bodies whose course is constant, infers shapes, and folds
+what is constant. One walk does all, because each needs the others' results: a Reshape's shape comes from a folded
+Concat of a Shape of a result whose shape was inferred.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+
+from certify.graph import tensors
+from certify.graph.model import InvalidModel, Node, Shape, Unsupported, Value
+from certify.graph.passes import control_flow, fold_constants, infer_shapes
+from certify.graph.passes.inline_functions import Key, arguments, domain_of, with_arguments
+from certify.graph.structure import captured, label, ordered
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSETS = range(7, 29)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One body being walked.
+
+    names:   what each local name is called in the result; None where the caller left an optional operand out.
+    targets: names that local results must get in the result.
+    """
+
+    names: dict[str, str | None]
+    targets: Mapping[str, str]
+    opsets: Mapping[str, int]
+    scope: str = ""
+    bound: Mapping[str, onnx.AttributeProto] | None = None
+    calls: tuple[Key, ...] = ()
+
+
+@dataclass
+class Tracer:
+    """The nodes and values found so far."""
+
+    functions: Mapping[Key, onnx.FunctionProto]
+    folder: Path | None
+    values: dict[str, Value] = field(default_factory=dict)
+    nodes: list[Node] = field(default_factory=list)
+    exact: dict[str, npt.NDArray[Any]] = field(default_factory=dict)  # floats known without rounding, see fold_constants
+    taken: set[str] = field(default_factory=set)
+
+    def define(self, name: str, elem_type: int, shape: Shape, constant: npt.NDArray[Any] | None = None) -> str:
+        self.values[name] = Value(name, tuple(int(d) for d in shape), elem_type, constant)
+        self.taken.add(name)
+        return name
+
+    def fresh(self, name: str, scope: str) -> str:
+        """A name not yet taken, as near to `name` as can be."""
+        candidate = name if name not in self.taken else f"{scope}/{name}" if scope else name
+        count = 2
+        while candidate in self.taken:
+            candidate, count = f"{scope}/{name}#{count}" if scope else f"{name}#{count}", count + 1
+        self.taken.add(candidate)
+        return candidate
+
+    def constants(self, frame: Frame, initializers: Iterable[onnx.TensorProto], sparse: Iterable[onnx.SparseTensorProto]) -> None:
+        """Enter a graph's initializers into the frame."""
+        found = [(t.name, t.data_type, tensors.array(t, self.folder, f"initializer {t.name!r}")) for t in initializers]
+        for s in sparse:
+            found.append((s.values.name, s.values.data_type, tensors.dense(s, self.folder, f"initializer {s.values.name!r}")))
+        for name, elem_type, elements in found:
+            frame.names[name] = self.define(self.target(name, frame), elem_type, elements.shape, elements)
+
+    def walk(self, nodes: Sequence[onnx.NodeProto], frame: Frame) -> None:
+        """Trace nodes that are in topological order."""
+        for node in nodes:
+            node = with_arguments(node, frame.bound)
+            key = (domain_of(node.domain), node.op_type, node.overload)
+            if key in self.functions:
+                self.call(key, node, frame)
+            elif key[0] == "" and node.op_type in control_flow.OPERATORS:
+                control_flow.trace(self, node, frame)
+            else:
+                self.emit(node, frame)
+
+    def call(self, key: Key, node: onnx.NodeProto, frame: Frame) -> None:
+        """Walk a function's body in place of the node that calls it."""
+        function = self.functions[key]
+        if key in frame.calls:
+            raise InvalidModel(f"function {function.name!r} calls itself, through node {label(node)!r}")
+        actual = [frame.names[name] if name else None for name in node.input]
+        formal = dict(zip(function.input, actual + [None] * (len(function.input) - len(actual)), strict=True))
+        results = {inner: outer for inner, outer in zip(function.output, node.output, strict=False) if outer}
+        inner = Frame(
+            dict(formal),
+            {name: self.target(outer, frame) for name, outer in results.items()},
+            {domain_of(o.domain): o.version for o in function.opset_import},
+            join(frame.scope, label(node)),
+            arguments(function, node),
+            (*frame.calls, key),
+        )
+        self.walk(ordered(function.node, set(function.input), list(results), f"function {function.name!r}"), inner)
+        for name, outer in results.items():
+            frame.names[outer] = self.settle(inner, name)
+
+    def body(self, graph: onnx.GraphProto, frame: Frame, actual: Sequence[str], targets: Sequence[str | None], scope: str) -> list[str]:
+        """Walk a body in place, its formal inputs bound to `actual`; the names of its outputs, `targets` where one is given."""
+        outside = captured(graph)
+        absent = sorted(name for name in outside if name not in frame.names)
+        if absent:
+            raise InvalidModel(f"body {scope!r} reads {absent[0]!r}, which nothing defines")
+        wanted = {o.name: target for o, target in zip(graph.output, targets, strict=True) if target is not None}
+        inner = Frame(dict(frame.names), wanted, frame.opsets, scope, frame.bound, frame.calls)
+        for formal, name in zip(graph.input, actual, strict=True):
+            inner.names[formal.name] = name
+        self.constants(inner, graph.initializer, graph.sparse_initializer)
+        known = outside | {i.name for i in graph.input} | {t.name for t in graph.initializer} | {s.values.name for s in graph.sparse_initializer}
+        self.walk(ordered(graph.node, known, [o.name for o in graph.output], f"body {scope!r}"), inner)
+        return [
+            self.settle(inner, o.name) if target is None or inner.targets[o.name] == target else self.alias(inner, o.name, target)
+            for o, target in zip(graph.output, targets, strict=True)
+        ]
+
+    def target(self, name: str, frame: Frame) -> str:
+        """What a result called `name` in this frame is to be called."""
+        return frame.targets.get(name) or (name if not frame.scope else self.fresh(name, frame.scope))
+
+    def settle(self, frame: Frame, name: str) -> str:
+        """The result `name`, under its target's name if it has one."""
+        target, found = frame.targets.get(name), frame.names.get(name)
+        if found is None:
+            raise InvalidModel(f"{frame.scope or 'graph'}: result {name!r} is an operand that was left out")
+        return found if target is None or found == target else self.alias(frame, name, target)
+
+    def alias(self, frame: Frame, name: str, target: str) -> str:
+        """A second name for a value: a constant is entered again, anything else passes an Identity."""
+        source = frame.names[name]
+        assert source is not None
+        value = self.values[source]
+        self.define(target, value.elem_type, value.shape, value.constant)
+        if value.constant is None:
+            self.nodes.append(Node(target, "Identity", "", frame.opsets.get("", 13), (source,), (target,), {}, frame.scope, target))
+        return target
+
+    def emit(self, node: onnx.NodeProto, frame: Frame) -> None:
+        """Infer one operator, then fold it or write it down."""
+        if node.op_type == "Constant" and domain_of(node.domain) == "":
+            return self._constant(node, frame)
+        operands = [self.values[frame.names[name] or ""] if name and frame.names[name] else None for name in node.input]
+        if any(name and frame.names[name] is None for name in node.input):
+            node = _without_absent(node, frame)
+        schema = schema_of(node, frame.opsets)
+        attributes = {a.name: tensors.attribute(a, self.folder, f"node {label(node)!r}") for a in node.attribute}
+        known: dict[str, npt.NDArray[Any]] = {}
+        for name, operand in zip(node.input, operands, strict=True):
+            found = None if operand is None else operand.constant if operand.constant is not None else self.exact.get(operand.name)
+            if found is not None:
+                known[name] = found
+        types = infer_shapes.infer(schema, node, operands, known, frame.opsets)
+        constants = self._fold(node, attributes, operands, types, frame)
+        outputs: list[str | None] = []
+        for position, (name, found) in enumerate(zip(node.output, types, strict=True)):
+            if found is None:
+                outputs.append(None)
+                continue
+            target = self.target(name, frame)
+            outputs.append(self.define(target, *found, constants[position] if constants is not None else None))
+            frame.names[name] = target
+        if constants is None:
+            self._note_exact(node, operands, types, outputs)
+            self._append(node, frame, attributes, operands, outputs)
+
+    def _append(
+        self, node: onnx.NodeProto, frame: Frame, attributes: Mapping[str, Any], operands: Sequence[Value | None], outputs: Sequence[str | None]
+    ) -> None:
+        inputs = [None if v is None else v.name for v in operands]
+        while inputs and inputs[-1] is None:
+            inputs.pop()
+        domain, name = domain_of(node.domain), label(node)
+        self.nodes.append(Node(name, node.op_type, domain, frame.opsets[domain], tuple(inputs), tuple(outputs), attributes, frame.scope, name))
+
+    def _constant(self, node: onnx.NodeProto, frame: Frame) -> None:
+        where = f"node {label(node)!r}"
+        attributes = {a.name: tensors.attribute(a, self.folder, where) for a in node.attribute}
+        elem_type, elements = fold_constants.constant_node(attributes, where)
+        if elem_type is None:
+            proto = next(a for a in node.attribute if a.name in ("value", "sparse_value"))
+            elem_type = proto.t.data_type if proto.name == "value" else proto.sparse_tensor.values.data_type
+        target = self.target(node.output[0], frame)
+        frame.names[node.output[0]] = self.define(target, elem_type, elements.shape, elements)
+
+    def _fold(
+        self,
+        node: onnx.NodeProto,
+        attributes: Mapping[str, Any],
+        operands: Sequence[Value | None],
+        types: Sequence[infer_shapes.Type | None],
+        frame: Frame,
+    ) -> list[npt.NDArray[Any] | None] | None:
+        """The node's constant outputs, or None if it stays."""
+        first = operands[0] if operands else None
+        if domain_of(node.domain) == "" and node.op_type in ("Shape", "Size") and first is not None:
+            return [fold_constants.shape_of(node.op_type, attributes, first.shape)]
+        if node.op_type == "Cast" and first is not None and types[0] is not None and types[0][0] not in tensors.FLOATING:
+            floats = self._exactly(first)
+            if floats is not None and first.elem_type in tensors.FLOATING:
+                found = fold_constants.structural_integers(floats, types[0][0])
+                return None if found is None else [found]
+        if any(v is not None and v.constant is None for v in operands):
+            return None
+        return fold_constants.fold(node, attributes, [None if v is None else v.constant for v in operands], types, frame.opsets.get("", 13))
+
+    def _exactly(self, value: Value) -> npt.NDArray[Any] | None:
+        return value.constant if value.constant is not None else self.exact.get(value.name)
+
+    def _note_exact(
+        self,
+        node: onnx.NodeProto,
+        operands: Sequence[Value | None],
+        types: Sequence[infer_shapes.Type | None],
+        outputs: Sequence[str | None],
+    ) -> None:
+        if domain_of(node.domain) != "" or len(outputs) != 1 or outputs[0] is None or types[0] is None:
+            return
+        sources = [None if v is None else self._exactly(v) for v in operands]
+        if not sources or any(x is None for x in sources):
+            return
+        if node.op_type in fold_constants.MOVEMENT:
+            moved = fold_constants.fold(node, {a.name: tensors.attribute(a, self.folder, "") for a in node.attribute}, sources, types, 13)
+            found = moved[0] if moved is not None else None
+        else:
+            found = fold_constants.exact_float(node.op_type, sources)
+        if found is not None and found.shape == types[0][1]:
+            self.exact[outputs[0]] = found
+
+
+def _without_absent(node: onnx.NodeProto, frame: Frame) -> onnx.NodeProto:
+    """`node` with operands that the enclosing function was not given left out."""
+    import onnx
+
+    result = onnx.NodeProto()
+    result.CopyFrom(node)
+    result.input[:] = [name if name and frame.names[name] is not None else "" for name in node.input]
+    return result
+
+
+def join(scope: str, part: str) -> str:
+    return f"{scope}/{part}" if scope else part
+
+
+def schema_of(node: onnx.NodeProto, opsets: Mapping[str, int]) -> onnx.defs.OpSchema:
+    """The operator's definition. Raises Unsupported if there is none that we know."""
+    import onnx
+
+    domain = domain_of(node.domain)
+    if domain not in opsets:
+        raise InvalidModel(f"node {label(node)!r} ({node.op_type}): the model imports no opset of domain {domain or 'ai.onnx'!r}")
+    try:
+        return onnx.defs.get_schema(node.op_type, opsets[domain], domain)
+    except onnx.defs.SchemaError as cause:
+        raise Unsupported(
+            f"node {label(node)!r}: no operator {domain or 'ai.onnx'}::{node.op_type} in opset {opsets[domain]}; nothing is known about how it computes"
+        ) from cause
