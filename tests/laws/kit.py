@@ -105,8 +105,8 @@ def check_value(s: Subject, box: Box) -> None:
         known = finite(truth)
         inside = ((thin.lo <= value) & (value <= thin.hi))[0]
         require("float64 value inside enclosure", inside | ~known | ~np.isfinite(value[0]), x, value)
-        objects = s.rule.value(*[None if a is None else exact(a)[None] for a in x], **s.attributes)[0]
-        require("value on mpmath numbers", [_close(a, b) for a, b, k in zip(objects.flat, truth.flat, known.flat, strict=True) if k], x)
+        found = objects(s.rule.value(*[None if a is None else exact(a)[None] for a in x], **s.attributes)[0])
+        require("value on mpmath numbers", [_close(a, b) for a, b, k in zip(found.flat, truth.flat, known.flat, strict=True) if k], x)
 
 
 def _close(a: Any, b: mpf) -> bool:
@@ -287,7 +287,7 @@ def _check_kernel(s: Subject, machine: Machine, kernel: Kernel, box: Box, r: Seq
     for x, d in samples(s, box, tuple(r), count=4):
         places = zip(x, d, box, r, strict=True)
         computed = [None if a is None else _into(machine, b, a if e is None else a + e, 0.0 if q is None else q) for a, e, b, q in places]
-        quanta = [0.0 if c is None else np.array([_lowest_bit(v) for v in c.flat]).reshape(c.shape) for c in computed]
+        quanta = [0.0 if c is None else np.array([_lowest_bit(v) for v in c.flat]).reshape(1, *c.shape) for c in computed]
         truth, delivered = s.f(computed), kernel(machine, *computed, **s.attributes)
         off = [abs(y - t) if mp.isfinite(y) else mp.inf for y, t in zip(delivered.flat, truth.flat, strict=True)]
         for quantum in (quanta, [0.0] * len(quanta)):

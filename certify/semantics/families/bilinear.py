@@ -1,0 +1,323 @@
+"""Bilinear operators: alpha * form(A, B) + beta * C, where `form` adds up n products a_i b_i for each output element.
+
+With m = mid, A = m_A + (|t| <= rad_A), deviations |d_A| <= r_A, and likewise B,
+
+    f(x + d) - f(x) = form(d_A, m_B) + form(m_A, d_B) + d_C                                   (push)
+                    + form(d_A, B - m_B) + form(A - m_A, d_B) + form(d_A, d_B)                (remainder)
+
+so |remainder| <= form(r_A, rad_B + r_B) + form(rad_A, r_B) (mathematics, section 4), exactly 0 where one operand is a
+single number without deviation. Enclosures are midpoint-radius (Rump, *Fast and parallel interval arithmetic*, BIT 39,
+1999): valid for any order of summation that BLAS chooses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from certify.number.enclosure import Enclosure
+from certify.number.upward import UNIT_ROUNDOFF, Array, add_up, inflate, lift, mul_up
+from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, Tangents
+from certify.semantics.families.broadcast import Shape, align, collect, spread_count
+from certify.semantics.families.linear import around
+
+_SAFE = 2.0**-900  # a sum of products at least this large has lost a negligible part to underflow
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Shapes and counts of one contraction: `shape` of the result with its case axis, `terms` products in each element.
+
+    left, right: how many products one element of A (of B) enters.
+    """
+
+    shape: Shape
+    terms: int
+    left: int
+    right: int
+
+
+class Form(Protocol):
+    """A bilinear map of arrays with a case axis, each output element a sum of products a_i b_i.
+
+    apply, left and right work on float64 and on object arrays; left and right are its transposes with respect to
+    A and B. Attributes that a form does not know are ignored.
+    """
+
+    def apply(self, A: Any, B: Any, **attributes: Any) -> Any: ...
+
+    def left(self, a: Array, B: Array, shape: Shape, **attributes: Any) -> Array:
+        """<apply(D, B), a> = <D, left(a, B)>, shaped (rows, *shape[1:]), `shape` being A's."""
+        ...
+
+    def right(self, a: Array, A: Array, shape: Shape, **attributes: Any) -> Array:
+        """<apply(A, D), a> = <D, right(a, A)>, shaped (rows, *shape[1:]), `shape` being B's."""
+        ...
+
+    def largest(self, A: Array, B: Array, **attributes: Any) -> Array:
+        """For non-negative A and B: at least max a_i b_i for each output element, up to four roundings."""
+        ...
+
+    def extent(self, A: Shape, B: Shape, **attributes: Any) -> Extent: ...
+
+    def addend_shape(self, C: Shape, rank: int) -> Shape:
+        """The shape (case axis first) in which the addend C broadcasts against an output of `rank` axes."""
+        ...
+
+
+def _bounded(form: Form, x: Array, y: Array, terms: int, attributes: dict[str, Any]) -> Array:
+    """Upper bound of form(x, y) for non-negative x, y; inf where an infinite factor meets anything, 0 included.
+
+    Where the computed sum is at least 2^-900 the products that underflowed, each off by at most 2^-1074, make up less than
+    one unit roundoff of it (terms < 2^100); elsewhere factors lifted to 2^-500 keep every non-zero product normal.
+    """
+    with np.errstate(invalid="ignore", over="ignore", under="ignore"):
+        total = np.asarray(form.apply(x, y, **attributes), dtype=np.float64)
+        if total.size and not float(total.min()) >= _SAFE:  # NaN counts as small
+            total = np.asarray(form.apply(lift(x), lift(y), **attributes), dtype=np.float64)
+        return inflate(np.where(np.isnan(total), np.inf, total), terms + 2)
+
+
+def _gamma(terms: int) -> float:
+    """More than gamma_terms (Higham, section 3.1), with four more roundings and the underflow of `_bounded` in hand."""
+    n = (terms + 5) * UNIT_ROUNDOFF
+    return n / (1.0 - n) * (1.0 + 2.0**-50)
+
+
+def _largest(X: Enclosure, r: Array | None) -> Array:
+    """Upper bound of every computed operand's magnitude."""
+    return X.mag if r is None else add_up(X.mag, r)
+
+
+def _factors_of(X: Operands) -> tuple[Enclosure, Enclosure]:
+    """A and B. Raises ValueError if one is absent: ONNX requires both."""
+    if X[0] is None or X[1] is None:
+        raise ValueError("a bilinear operator needs both factors")
+    return X[0], X[1]
+
+
+def _is_integral(x: Array) -> bool:
+    head = x.reshape(-1)[:64]
+    return bool((head == np.rint(head)).all()) and bool((x == np.rint(x)).all())
+
+
+@dataclass(frozen=True, slots=True)
+class Bilinear:
+    """A row over a `Form`; parameters are A, B and, if there is a third, the addend C.
+
+    scale:   attributes -> (alpha, beta).
+    interval: an exact enclosure for forms that are elementwise; midpoint-radius if None.
+    """
+
+    name: str
+    since: int
+    parameters: tuple[str, ...]
+    form: Form
+    scale: Callable[[dict[str, Any]], tuple[float, float]] | None = None
+    interval: Callable[[Enclosure, Enclosure], Enclosure] | None = None
+    static: frozenset[str] = frozenset()
+    domain: str = ""
+    outputs: int = 1
+    pointwise: bool = False
+    nonlinear: bool = True
+
+    def _factors(self, attributes: dict[str, Any]) -> tuple[float, float]:
+        return (1.0, 1.0) if self.scale is None else self.scale(attributes)
+
+    def value(self, *x: Any, **attributes: Any) -> Any:
+        """alpha * form(A, B) + beta * C."""
+        alpha, beta = self._factors(attributes)
+        y = self.form.apply(x[0], x[1], **attributes)
+        y = y if alpha == 1.0 else y * alpha
+        if len(x) > 2 and x[2] is not None:
+            c = x[2].reshape(self.form.addend_shape(x[2].shape, y.ndim))
+            y = y + (c if beta == 1.0 else c * beta)
+        return y
+
+    def _absolute(self, x: Sequence[Array], attributes: dict[str, Any]) -> Array:
+        """Upper bound of `value` on non-negative operands with |alpha|, |beta|."""
+        A, B = x[0], x[1]
+        alpha, beta = self._factors(attributes)
+        y = _bounded(self.form, A, B, self.form.extent(A.shape, B.shape, **attributes).terms, attributes)
+        y = y if alpha == 1.0 else mul_up(y, abs(alpha))
+        return y if len(x) < 3 or x[2] is None else add_up(y, self._addend(x[2], y.ndim, beta))
+
+    def _addend(self, c: Array, rank: int, beta: float) -> Array:
+        c = c.reshape(self.form.addend_shape(c.shape, rank))
+        return c if beta == 1.0 else add_up(lift(np.abs(c)) * abs(beta))
+
+    def enclose(self, X: Operands, **attributes: Any) -> Enclosure:
+        """Midpoint-radius: value(mid) within [form(|m_A|, rad_B) + form(rad_A, |m_B| + rad_B) + rad_C] + gamma * value(|mid|).
+
+        gamma covers the float64 rounding of value(mid) for any order, its scaling and its addend; integers whose sums
+        stay below 2^53 are added exactly.
+        """
+        A, B = _factors_of(X)
+        C = X[2] if len(X) > 2 else None
+        if self.interval is not None and C is None:
+            return self.interval(A, B)
+        thin = A.is_point and B.is_point and (C is None or C.is_point)
+        middles = [A.mid, B.mid] if C is None else [A.mid, B.mid, C.mid]
+        with np.errstate(invalid="ignore", over="ignore", under="ignore"):
+            middle = np.asarray(self.value(*middles, **attributes), dtype=np.float64)
+        size = self._absolute([np.abs(m) for m in middles], attributes)
+        unscaled = self._factors(attributes) == (1.0, 1.0)
+        if thin and unscaled and float(size.max(initial=0.0)) < 2.0**53 and all(map(_is_integral, middles)):
+            return Enclosure.point(middle)
+        terms = self.form.extent(A.shape, B.shape, **attributes).terms
+        radius = _gamma(terms) * size
+        if not thin:
+            radius = add_up(radius, self._spread(A, B, C, middle.ndim, attributes))
+        return around(middle, radius)
+
+    def _spread(self, A: Enclosure, B: Enclosure, C: Enclosure | None, rank: int, attributes: dict[str, Any]) -> Array:
+        """|alpha| (form(|m_A|, rad_B) + form(rad_A, |m_B| + rad_B)) + |beta| rad_C."""
+        parts: list[Array] = []
+        if not B.is_point:
+            parts.append(self._absolute([np.abs(A.mid), B.rad], attributes))
+        if not A.is_point:
+            reach = np.abs(B.mid) if B.is_point else add_up(np.abs(B.mid), B.rad)
+            parts.append(self._absolute([A.rad, reach], attributes))
+        if C is not None and not C.is_point:
+            parts.append(self._addend(C.rad, rank, self._factors(attributes)[1]))
+        return add_up(*parts)
+
+    def is_linear(self, X: Operands, r: Radii) -> bool:
+        """One of A and B has no deviation and is known exactly."""
+        return any(radius is None and x is not None and x.is_point for x, radius in zip(X[:2], r[:2], strict=False))
+
+    def linearize(self, X: Operands, r: Radii, **attributes: Any) -> Linearization:
+        """L at the midpoints; radius form(r_A, rad_B + r_B) + form(rad_A, r_B), centred at 0."""
+        A, B = _factors_of(X)
+        form, (alpha, beta) = self.form, self._factors(attributes)
+        extent = form.extent(A.shape, B.shape, **attributes)
+        C = X[2] if len(X) > 2 else None
+        zero = np.zeros((1, *extent.shape[1:]))
+        shapes = (A.shape, B.shape, C.shape if C is not None and r[2] is not None else None)
+
+        def push(d: Tangents) -> Array:
+            parts: list[Array] = []
+            if d[0] is not None:
+                parts.append(form.apply(d[0], B.mid, **attributes))
+            if d[1] is not None:
+                parts.append(form.apply(A.mid, d[1], **attributes))
+            y = zero if not parts else parts[0] if len(parts) == 1 else parts[0] + parts[1]
+            y = y if alpha == 1.0 else y * alpha
+            if len(d) > 2 and (c := d[2]) is not None:
+                c = c.reshape(form.addend_shape(c.shape, zero.ndim))
+                y = y + (c if beta == 1.0 else c * beta)
+            return np.asarray(y)
+
+        def pull(a: Array) -> Sequence[Array | None]:
+            scaled = a if alpha == 1.0 else a * alpha
+            left = None if r[0] is None else form.left(scaled, B.mid, shapes[0], **attributes)
+            right = None if r[1] is None else form.right(scaled, A.mid, shapes[1], **attributes)
+            if shapes[2] is None:
+                return (left, right, None)[: len(X)]
+            addend = collect(a if beta == 1.0 else a * beta, form.addend_shape(shapes[2], a.ndim))
+            return left, right, addend.reshape(a.shape[0], *shapes[2][1:])
+
+        terms = _longest(extent, r, None if shapes[2] is None else form.addend_shape(shapes[2], zero.ndim))
+
+        def magnitude(d: Tangents) -> Array:
+            return self._first_order(A.mid, B.mid, d, zero, attributes)
+
+        return Linearization(push, pull, magnitude, zero, self._remainder(X, r, zero, attributes), terms)
+
+    def _first_order(self, a: Array, b: Array, d: Tangents, zero: Array, attributes: dict[str, Any]) -> Array:
+        """Upper bound of |alpha| (form(d_A, |b|) + form(|a|, d_B)) + |beta| d_C for non-negative d."""
+        parts: list[Array] = []
+        if d[0] is not None:
+            parts.append(self._absolute([d[0], np.abs(b)], attributes))
+        if d[1] is not None:
+            parts.append(self._absolute([np.abs(a), d[1]], attributes))
+        if len(d) > 2 and d[2] is not None:
+            parts.append(self._addend(d[2], zero.ndim, self._factors(attributes)[1]))
+        return add_up(zero, *parts)
+
+    def _remainder(self, X: Operands, r: Radii, zero: Array, attributes: dict[str, Any]) -> Array:
+        A, B = _factors_of(X)
+        parts: list[Array] = []
+        if r[0] is not None and not (r[1] is None and B.is_point):
+            reach = B.rad if r[1] is None else r[1] if B.is_point else add_up(B.rad, r[1])
+            parts.append(self._absolute([r[0], reach], attributes))
+        if r[1] is not None and not A.is_point:
+            parts.append(self._absolute([A.rad, r[1]], attributes))
+        return add_up(zero, *parts) if parts else zero
+
+    def modulus(self, X: Operands, r: Radii, **attributes: Any) -> Array:
+        """|f(x + d) - f(x)| <= form(r_A, |B| + r_B) + form(|A|, r_B) + r_C, since (a + d)(b + e) - a b = d (b + e) + a e."""
+        A, B = _factors_of(X)
+        reach = B.mag if r[1] is None or r[0] is None else add_up(B.mag, r[1])
+        zero = np.zeros((1, *self.form.extent(A.shape, B.shape, **attributes).shape[1:]))
+        return self._first_order(A.mag, reach, r, zero, attributes)
+
+    def rounding(
+        self, X: Operands, r: Radii, arithmetic: Arithmetic, magnitude: Array, quantum: Sequence[Array | float], **attributes: Any
+    ) -> Array:
+        """A dot product with `terms` products and one addend; a single product without one is a plain multiplication.
+
+        alpha and beta cost extra roundings, see `_scaled_dot`.
+        """
+        A, B = _factors_of(X)
+        a, b = _largest(A, r[0]), _largest(B, r[1])
+        extent = self.form.extent(A.shape, B.shape, **attributes)
+        C = X[2] if len(X) > 2 else None
+        alpha, beta = self._factors(attributes)
+        if extent.terms == 1 and C is None and alpha == 1.0:
+            return arithmetic.round(magnitude, self.quantum(quantum, **attributes))
+        total = _bounded(self.form, a, b, extent.terms, attributes)
+        terms = max(1, extent.terms)
+        with np.errstate(invalid="ignore", over="ignore"):
+            largest = inflate(lift(np.asarray(self.form.largest(a, b, **attributes))), 4)
+        largest = np.fmin(largest, total)  # one product is at most the sum of all; NaN where 0 met inf
+        c: Array | float = 0.0 if C is None else self._addend(_largest(C, r[2]), total.ndim, beta)
+        if alpha == 1.0 and (C is None or beta == 1.0):
+            return arithmetic.dot(terms, total, magnitude, largest, c)
+        ones = [_bounded(self.form, x, y, terms, attributes) for x, y in ((np.ones_like(a), b), (a, np.ones_like(b)))]
+        scaled = [add_up(abs(alpha) * x) for x in (total, largest, add_up(*ones))]
+        return _scaled_dot(arithmetic, terms, alpha, scaled[0], magnitude, scaled[1], c, scaled[2])
+
+    def quantum(self, quantum: Sequence[Array | float], **attributes: Any) -> Array | float:
+        """q_A q_B divides a product elementwise; nothing is claimed for sums of products."""
+        if not self.pointwise:
+            return 0.0
+        q = [np.asarray(x, dtype=np.float64) for x in (quantum[0], quantum[1])]
+        rank = max(x.ndim for x in q)
+        with np.errstate(under="ignore", over="ignore"):
+            product = np.multiply(*(align(x, rank) if x.ndim else x for x in q))
+        return np.where(np.isfinite(product), product, 0.0)
+
+
+def _longest(extent: Extent, r: Radii, addend: Shape | None) -> int:
+    """The longest inner product of push or pull over the operands that deviate."""
+    given = [radius is not None for radius in r]
+    pushed = extent.terms * (given[0] + given[1]) + 1
+    reached = [extent.left * given[0], extent.right * given[1]]
+    if addend is not None:
+        reached.append(spread_count(addend, extent.shape))
+    return max(pushed, *reached)
+
+
+def _scaled_dot(
+    arithmetic: Arithmetic, terms: int, alpha: float, total: Array, magnitude: Array, largest: Array, addend: Array | float, ones: Array
+) -> Array:
+    """alpha * dot + beta * c: `total` >= alpha sum |a_i b_i|, `addend` >= |beta c|, `ones` >= |alpha| (sum |a_i| + sum |b_i|).
+
+    Whether alpha multiplies one operand or the accumulated sum, and beta the addend: were the scaled products added
+    exactly as a dot product of them, the error would be D = dot(...). On top each element meets at most one rounding by
+    alpha and one by beta, relative u each, of quantities of size at most total + D and addend; the result of both meets
+    the relative perturbations again, hence (1 + u)^2. Underflow: alpha times an operand is off by eta before it meets
+    the other (eta * ones); the products of an unscaled sum are off by eta each and scaled by |alpha| afterwards; both
+    scalings' own results are off by eta. The unscaled sum may overflow where the scaled one does not.
+    """
+    u, eta = arithmetic.unit_roundoff, arithmetic.underflow
+    born = arithmetic.dot(terms, total, magnitude, largest, addend)
+    if abs(alpha) < 1.0 and alpha != 0.0:
+        unscaled = arithmetic.dot(terms, *(inflate(x / abs(alpha), 1) for x in (total, magnitude, largest)))
+        born = np.where(np.isfinite(unscaled), born, np.inf)
+    under = eta * (inflate(ones, 2) + 2.0 * (terms + 2) * (1.0 + abs(alpha)))
+    return inflate((1.0 + u) ** 2 * (born + u * (total + addend)) + under, 10)

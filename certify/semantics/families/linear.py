@@ -1,0 +1,156 @@
+"""Linear operators: every output element is a sum of operand elements times fixed coefficients.
+
+The remainder is exactly 0. Enclosures are midpoint-radius like those of families/bilinear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from certify.number.enclosure import Enclosure
+from certify.number.upward import UNIT_ROUNDOFF, Array, add_up, down, inflate, lift, up
+from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, Tangents
+from certify.semantics.families.broadcast import Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What a kernel's rounding may depend on: upper bounds over all computed operands.
+
+    operands: largest magnitude of each operand, each in its own shape.
+    magnitude: of the exact result. quantum: as in Rule.rounding. terms: as `Linear.extent` says.
+    """
+
+    operands: tuple[Array, ...]
+    magnitude: Array
+    quantum: Sequence[Array | float]
+    terms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """A row; every function takes ONNX attributes by keyword.
+
+    apply:     L x, on float64 and on object arrays.
+    absolute:  |L| x for non-negative x in float64, not yet rounded up.
+    transpose: (a, shapes) -> L^T a per operand, (rows, *shapes[i][1:]).
+    extent:    shapes -> (shape of the result, most terms in one output element, most outputs that one element enters).
+    kernel:    (arithmetic, Sizes) -> rounding.
+    interval:  an exact enclosure where it can be had.
+    divisor:   quantum, the power of two that divides the result; None claims nothing.
+    """
+
+    name: str
+    since: int
+    parameters: tuple[str, ...]
+    apply: Callable[..., Any]
+    absolute: Callable[..., Array]
+    transpose: Callable[..., Sequence[Array]]
+    extent: Callable[..., tuple[Shape, int, int]]
+    kernel: Callable[..., Array]
+    interval: Callable[..., Enclosure] | None = None
+    divisor: Callable[..., Array | float] | None = None
+    static: frozenset[str] = frozenset()
+    domain: str = ""
+    outputs: int = 1
+    pointwise: bool = False
+    nonlinear: bool = False
+
+    def value(self, *x: Any, **attributes: Any) -> Any:
+        """L x."""
+        return self.apply(*x, **attributes)
+
+    def enclose(self, X: Operands, **attributes: Any) -> Enclosure:
+        """L mid within |L| rad + gamma |L| |mid|, gamma covering any order of summation and one scaling.
+
+        Sums never underflow inexactly; a scaling may, by at most 2^-1074. Integers that stay below 2^53 in size are exact.
+        """
+        given = _given(X)
+        if self.interval is not None:
+            return self.interval(*given, **attributes)
+        _, terms, _ = self.extent([x.shape for x in given], **attributes)
+        middles = [x.mid for x in given]
+        with np.errstate(invalid="ignore", over="ignore"):
+            middle = np.asarray(self.apply(*middles, **attributes), dtype=np.float64)
+        size = self._bound([np.abs(m) for m in middles], terms, attributes)
+        thin = all(x.is_point for x in given)
+        if thin and self.divisor is not None and _added_exactly(middles, size):
+            return Enclosure.point(middle)
+        gamma = (terms + 6) * UNIT_ROUNDOFF
+        radius = inflate(gamma / (1.0 - gamma) * size, 4) + np.where(size > 0.0, 2.0**-1073, 0.0)
+        if not thin:
+            radius = add_up(radius, self._bound([x.rad for x in given], terms, attributes))
+        return around(middle, radius)
+
+    def _bound(self, x: Sequence[Array], terms: int, attributes: dict[str, Any]) -> Array:
+        """Upper bound of |L| x for non-negative x."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            total = np.asarray(self.absolute(*(lift(v) for v in x), **attributes), dtype=np.float64)
+        return inflate(np.where(np.isnan(total), np.inf, total), terms + 3)
+
+    def is_linear(self, X: Operands, r: Radii) -> bool:
+        """Always."""
+        return True
+
+    def linearize(self, X: Operands, r: Radii, **attributes: Any) -> Linearization:
+        """L itself; no remainder."""
+        shapes = [x.shape for x in _given(X)]
+        shape, terms, reach = self.extent(shapes, **attributes)
+        zero = np.zeros((1, *shape[1:]))
+
+        def push(d: Tangents) -> Array:
+            return zero if all(t is None for t in d) else np.asarray(self.apply(*_filled(d, shapes), **attributes))
+
+        def pull(a: Array) -> Sequence[Array | None]:
+            parts = self.transpose(a, shapes, **attributes)
+            return [None if radius is None else part for radius, part in zip(r, parts, strict=True)]
+
+        def magnitude(d: Tangents) -> Array:
+            return zero if all(t is None for t in d) else self._bound(_filled(d, shapes), terms, attributes)
+
+        return Linearization(push, pull, magnitude, zero, zero, max(terms, reach) + 1)
+
+    def modulus(self, X: Operands, r: Radii, **attributes: Any) -> Array:
+        """|L| r."""
+        return self.linearize(X, r, **attributes).magnitude(r)
+
+    def rounding(
+        self, X: Operands, r: Radii, arithmetic: Arithmetic, magnitude: Array, quantum: Sequence[Array | float], **attributes: Any
+    ) -> Array:
+        """As `kernel` says."""
+        given = _given(X)
+        operands = tuple(x.mag if radius is None else add_up(x.mag, radius) for x, radius in zip(given, r, strict=True))
+        _, terms, _ = self.extent([x.shape for x in given], **attributes)
+        return self.kernel(arithmetic, Sizes(operands, magnitude, quantum, terms), **attributes)
+
+    def quantum(self, quantum: Sequence[Array | float], **attributes: Any) -> Array | float:
+        """As `divisor` says; 0 if it says nothing."""
+        return 0.0 if self.divisor is None else self.divisor(quantum, **attributes)
+
+
+def _given(X: Operands) -> list[Enclosure]:
+    """The operands, none of which a linear operator leaves out."""
+    return [x for x in X if x is not None]
+
+
+def _filled(d: Tangents, shapes: Sequence[Shape]) -> list[Array]:
+    """Tangents with zeros for None, of extent 1 on the case axis."""
+    return [np.zeros((1, *shape[1:])) if t is None else t for t, shape in zip(d, shapes, strict=True)]
+
+
+def _added_exactly(x: Sequence[Array], size: Array) -> bool:
+    """Integers, every partial sum of which is at most 2^53 in size: float64 adds them without rounding."""
+    return float(size.max(initial=0.0)) < 2.0**53 and all(bool((v == np.rint(v)).all()) for v in x)
+
+
+def around(middle: Array, radius: Array) -> Enclosure:
+    """middle -+ radius outward; the whole line where either is not finite."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        lost = ~(np.isfinite(middle) & np.isfinite(radius))
+        lo = np.where(radius == 0.0, middle, down(middle - radius))
+        hi = np.where(radius == 0.0, middle, up(middle + radius))
+    return Enclosure(np.where(lost, -np.inf, lo), np.where(lost, np.inf, hi))

@@ -1,0 +1,205 @@
+"""Elementwise arithmetic: Add, Sub, Mul, Div, Sum, Mean. Broadcasting is numpy's, behind the case axis.
+
+Source of every definition: the ONNX operator schemas, https://onnx.ai/onnx/operators/. Before opset 7 broadcasting was
+another one (attributes `axis`, `broadcast`); those versions have no rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from certify.number import enclosure
+from certify.number.enclosure import Enclosure
+from certify.number.upward import Array, add_up, inflate
+from certify.semantics.contract import Arithmetic, register
+from certify.semantics.families.bilinear import Bilinear, Extent
+from certify.semantics.families.broadcast import Shape, align, broadcast_shape, collect, spread_count
+from certify.semantics.families.linear import Linear, Sizes
+
+
+def aligned(*x: Any) -> list[Any]:
+    """All operands at the rank of the highest one."""
+    rank = max(v.ndim for v in x)
+    return [align(v, rank) for v in x]
+
+
+class Product:
+    """A * B, element by element."""
+
+    def apply(self, A: Any, B: Any, **_: Any) -> Any:
+        A, B = aligned(A, B)
+        return A * B
+
+    def left(self, a: Array, B: Array, shape: Shape, **_: Any) -> Array:
+        return collect(a * align(B, a.ndim), shape)
+
+    def right(self, a: Array, A: Array, shape: Shape, **_: Any) -> Array:
+        return collect(a * align(A, a.ndim), shape)
+
+    def largest(self, A: Array, B: Array, **_: Any) -> Array:
+        return np.asarray(self.apply(A, B))
+
+    def extent(self, A: Shape, B: Shape, **_: Any) -> Extent:
+        shape = broadcast_shape([A, B])
+        return Extent(shape, 1, spread_count(A, shape), spread_count(B, shape))
+
+    def addend_shape(self, C: Shape, rank: int) -> Shape:
+        raise ValueError("an elementwise product has no addend")
+
+
+def _multiply_interval(a: Enclosure, b: Enclosure) -> Enclosure:
+    rank = max(len(a.shape), len(b.shape))
+    return enclosure.multiply(a.map(lambda v: align(v, rank)), b.map(lambda v: align(v, rank)))
+
+
+def _add(*x: Any) -> Any:
+    return reduce(lambda a, b: a + b, aligned(*x))
+
+
+def _add_interval(*x: Enclosure) -> Enclosure:
+    rank = max(len(v.shape) for v in x)
+    return reduce(enclosure.add, (v.map(lambda e: align(e, rank)) for v in x))
+
+
+def _subtract(a: Any, b: Any) -> Any:
+    a, b = aligned(a, b)
+    return a - b
+
+
+def _subtract_interval(a: Enclosure, b: Enclosure) -> Enclosure:
+    return _add_interval(a, enclosure.negative(b))
+
+
+def _spread_back(a: Array, shapes: Sequence[Shape]) -> Sequence[Array]:
+    return [collect(a, shape) for shape in shapes]
+
+
+def _subtract_back(a: Array, shapes: Sequence[Shape]) -> Sequence[Array]:
+    return [collect(a, shapes[0]), -collect(a, shapes[1])]
+
+
+def _elementwise_extent(shapes: Sequence[Shape]) -> tuple[Shape, int, int]:
+    shape = broadcast_shape(shapes)
+    return shape, len(shapes), max(spread_count(s, shape) for s in shapes)
+
+
+def _least_quantum(quantum: Sequence[Array | float]) -> Array | float:
+    """A power of two that divides every operand divides their sum."""
+    q = [np.asarray(v, dtype=np.float64) for v in quantum]
+    rank = max(v.ndim for v in q)
+    return np.asarray(reduce(np.minimum, (align(v, rank) if v.ndim else v for v in q)))
+
+
+def _one_rounding(arithmetic: Arithmetic, sizes: Sizes) -> Array:
+    return arithmetic.round(sizes.magnitude, _least_quantum(sizes.quantum))
+
+
+def _sum_rounding(arithmetic: Arithmetic, sizes: Sizes) -> Array:
+    """n - 1 additions in any order; two operands are one addition, one operand is a copy."""
+    if sizes.terms == 1:
+        return np.zeros_like(sizes.magnitude)
+    if sizes.terms == 2:
+        return _one_rounding(arithmetic, sizes)
+    total = add_up(*aligned(*sizes.operands))
+    largest = np.asarray(reduce(np.maximum, aligned(*sizes.operands)))
+    return arithmetic.sum(sizes.terms, total, sizes.magnitude, largest)
+
+
+def mean_rounding(arithmetic: Arithmetic, n: int, total: Array, magnitude: Array, largest: Array) -> Array:
+    """The kernel adds n terms and divides by n (or multiplies by 1/n rounded): `total` >= sum |t_i|, `magnitude` >= |mean|.
+
+    Let s^ be the computed sum of t_i / 2^k, 2^k >= n > 2^(k-1); scaling by a power of two commutes with rounding but
+    for underflow, which only the larger sum of the kernel can do better. So |sum^ - sum| / n <= (2^k / n) E with
+    E = arithmetic.sum of the scaled terms. Dividing by n rounds once: u (magnitude + error so far), or twice if 1/n was
+    rounded first, in the accumulator's format; the store rounds last. arithmetic.round covers a division that stores.
+    """
+    if n == 1:
+        return np.zeros_like(magnitude)
+    scale = 2.0 ** -int(np.ceil(np.log2(n)))
+    per_term = inflate(np.asarray(1.0 / (scale * n)), 1)
+    summed = add_up(per_term * arithmetic.sum(n, total * scale, inflate(magnitude / per_term, 2), largest * scale))
+    reached = add_up(magnitude, summed)
+    divided = 2.0 * arithmetic.unit_roundoff * reached + 2.0 * arithmetic.underflow
+    return add_up(summed, divided, arithmetic.round(add_up(reached, divided)))
+
+
+def _mean(*x: Any) -> Any:
+    return _add(*x) / len(x)
+
+
+def _mean_absolute(*x: Array) -> Array:
+    return np.asarray(_mean(*x))
+
+
+def _mean_back(a: Array, shapes: Sequence[Shape]) -> Sequence[Array]:
+    return _spread_back(a / len(shapes), shapes)
+
+
+def _variadic_mean_rounding(arithmetic: Arithmetic, sizes: Sizes) -> Array:
+    total = add_up(*aligned(*sizes.operands))
+    largest = np.asarray(reduce(np.maximum, aligned(*sizes.operands)))
+    return mean_rounding(arithmetic, sizes.terms, total, sizes.magnitude, largest)
+
+
+def _addition(name: str, since: int) -> Linear:
+    return Linear(
+        name, since, ("A", "B"), _add, _add, _spread_back, _elementwise_extent, _one_rounding, _add_interval, _least_quantum, pointwise=True
+    )
+
+
+def _subtraction(since: int) -> Linear:
+    return Linear(
+        "Sub",
+        since,
+        ("A", "B"),
+        _subtract,
+        _add,
+        _subtract_back,
+        _elementwise_extent,
+        _one_rounding,
+        _subtract_interval,
+        _least_quantum,
+        pointwise=True,
+    )
+
+
+def _sum(since: int) -> Linear:
+    return Linear(
+        "Sum",
+        since,
+        ("data_0",),
+        _add,
+        _add,
+        _spread_back,
+        _elementwise_extent,
+        _sum_rounding,
+        _add_interval,
+        _least_quantum,
+        pointwise=True,
+    )
+
+
+register(
+    *(_addition("Add", since) for since in (7, 13, 14)),
+    *(_subtraction(since) for since in (7, 13, 14)),
+    *(Bilinear("Mul", since, ("A", "B"), Product(), interval=_multiply_interval, pointwise=True) for since in (7, 13, 14)),
+    *(_sum(since) for since in (8, 13)),
+    *(
+        Linear(
+            "Mean",
+            since,
+            ("data_0",),
+            _mean,
+            _mean_absolute,
+            _mean_back,
+            _elementwise_extent,
+            _variadic_mean_rounding,
+            pointwise=True,
+        )
+        for since in (8, 13)
+    ),
+)

@@ -1,0 +1,76 @@
+"""Laws of the elementwise arithmetic operators."""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import pytest
+
+from certify.semantics.contract import lookup
+from certify.semantics.ops import arithmetic
+from tests.laws.kit import check_rule, elementwise
+
+TINY, HUGE = 2.0**-1074, 2.0**900
+BOXES = [
+    ((np.array([-1.0, 0.5, 0.0]), np.array([2.0, 0.5, 3.0])), (np.array([0.25, -3.0, -1.0]), np.array([0.5, 2.0, -1.0]))),
+    ((np.array([[1.0], [-2.0]]), np.array([[1.5], [-2.0]])), (np.array([3.0, 0.0]), np.array([3.0, 0.1]))),
+    ((np.array([7.0, 8.0]), np.array([7.0, 9.0])), (np.array(2.0), np.array(2.5))),
+]
+POINTS = [
+    (np.array([0.0, -0.0, TINY]), np.array([-0.0, 0.0, TINY])),
+    (np.array([HUGE, -HUGE, 2.0**-600]), np.array([HUGE / 2, HUGE, 2.0**-600])),
+    (np.array([1.0, 0.1, 3.0]), np.array([2.0**-53, 0.2, -3.0])),
+    (np.zeros((0, 2)), np.zeros((2,))),
+]
+
+
+def rule(name: str) -> Any:
+    return lookup("", name, 14)
+
+
+@pytest.mark.parametrize(("name", "oracle"), [("Add", lambda a, b: a + b), ("Sub", lambda a, b: a - b), ("Mul", lambda a, b: a * b)])
+def test_binary(name: str, oracle: Any) -> None:
+    check_rule(
+        rule(name),
+        BOXES,
+        POINTS,
+        oracle=elementwise(oracle),
+        kernel=lambda machine, a, b: machine.fl(elementwise(oracle)(a, b)),
+    )
+
+
+def test_one_constant_factor_leaves_no_remainder() -> None:
+    mul = rule("Mul")
+    X = tuple(arithmetic.Enclosure.point(np.array([[0.1, 3.0]])) for _ in range(2))
+    r = (np.full((1, 2), 0.5), None)
+    assert mul.is_linear(X, r)
+    assert not np.any(mul.linearize(X, r).radius)
+    assert not mul.is_linear(X, (r[0], r[0]))
+
+
+def _total(*x: Any) -> Any:
+    return reduce(lambda a, b: a + b, x)
+
+
+def _sum_kernel(machine: Any, *x: Any) -> Any:
+    return machine.fl_sum(np.stack(np.broadcast_arrays(*x), axis=-1))
+
+
+THREE = [(*box, (np.array(-0.75), np.array(0.5))) for box in BOXES]
+THREE_POINTS = [(*x, np.array(0.1)) for x in POINTS]
+
+
+def test_sum() -> None:
+    check_rule(rule("Sum"), THREE, THREE_POINTS, oracle=elementwise(lambda *x: _total(*x)), kernel=_sum_kernel)
+    check_rule(rule("Sum"), [box[:1] for box in BOXES], oracle=elementwise(lambda x: x), kernel=lambda machine, x: machine.fl(x))
+
+
+def test_mean() -> None:
+    def kernel(machine: Any, *x: Any) -> Any:
+        inner = machine.accumulator_precision or machine.precision
+        total = machine.fl_sum(np.stack(np.broadcast_arrays(*x), axis=-1))
+        return machine.fl(machine.fl(total / len(x), inner))
+
+    check_rule(rule("Mean"), THREE, THREE_POINTS, oracle=elementwise(lambda *x: _total(*x) / len(x)), kernel=kernel)
