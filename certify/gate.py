@@ -1,0 +1,108 @@
+"""Budgets ─▶ verdict and exit code."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Sequence
+
+from certify.certificate.contract import BudgetResult, Certificate, Gate, OutputResult, Verdict
+from certify.engines.contract import Guarantee
+from certify.errors import UsageError
+from certify.request import Budget
+
+
+def judge(certificate: Certificate, budgets: Sequence[Budget], weakest: str = "any") -> Gate:
+    """The verdict, worst first: alarm (4), exceeded budget or confirmed hazard (1), no finite bound for a budget (3), certified (0).
+
+    `weakest` is the weakest guarantee that was accepted: bounds under a weaker one answer no budget.
+    Without budgets the exit code is 0, yet an infinite bound is never called certified.
+    Raises UsageError for a budget on an output that the model does not have or that is not decided by argmax.
+    """
+    results = tuple(_judge(budget, certificate) for budget in budgets)
+    alarm = _alarms(certificate)
+    exceeded = [_exceeded(result) for result in results if result.verdict == "exceeded"]
+    exceeded += [f"hazard {h.rule} at node {h.node!r}: {h.message}" for h in certificate.hazards if h.severity == "error"]
+    unbounded = [f"budget {result.spec}: no finite bound" for result in results if result.verdict == "no finite bound"]
+    too_weak = _too_weak(certificate.guarantee, weakest)
+    if too_weak:
+        unbounded.insert(0, too_weak)
+    infinite = [f"output {name!r} has no finite bound" for name, output in certificate.outputs.items() if _is_infinite(output)]
+    verdicts: tuple[tuple[list[str], Verdict, int], ...] = (
+        (alarm, "alarm", 4),
+        (exceeded, "exceeded", 1),
+        (unbounded, "no finite bound", 3),
+        (infinite, "no finite bound", 0),
+    )
+    for reasons, verdict, exit_code in verdicts:
+        if reasons:
+            return Gate(results, verdict, exit_code, tuple(reasons))
+    return Gate(results, "certified", 0)
+
+
+def check_names(budgets: Sequence[Budget], outputs: Collection[str]) -> None:
+    """Find out before a long computation whether every budget names an output. Raises UsageError."""
+    for budget in budgets:
+        if budget.output is not None and budget.output not in outputs:
+            known = ", ".join(outputs)
+            raise UsageError(f"--budget {budget.spec}: the model has no output {budget.output!r}; its outputs are {known}")
+
+
+def _alarms(certificate: Certificate) -> list[str]:
+    if certificate.validation is None:
+        return []
+    return [
+        f"output {v.output!r}, case {v.case}, index {list(v.index)}: observed {v.observed:.6e} exceeds the bound {v.bound:.6e}"
+        for v in certificate.validation.violations
+    ]
+
+
+def _exceeded(result: BudgetResult) -> str:
+    if result.spec.endswith("argmax"):
+        return f"budget {result.spec}: {result.value:.0f} decisions may flip"
+    return f"budget {result.spec}: the bound is {result.value:.3e}"
+
+
+def _is_infinite(output: OutputResult) -> bool:
+    return not all(map(math.isfinite, output.per_case))
+
+
+def _too_weak(guarantee: Guarantee, weakest: str) -> str | None:
+    if weakest == "any" or guarantee <= Guarantee[weakest.upper()]:
+        return None
+    return f"--guarantee {weakest}: the bounds found are only {guarantee}"
+
+
+def _judge(budget: Budget, certificate: Certificate) -> BudgetResult:
+    outputs = list(_concerned(budget, certificate))
+    if budget.kind == "argmax":
+        return _judge_decisions(budget, outputs)
+    values = [output.relative_max if budget.kind == "relative" else max(output.per_case, default=0.0) for output in outputs]
+    value = max(values, default=0.0)
+    assert budget.limit is not None
+    if not math.isfinite(value):
+        return BudgetResult(budget.spec, value, "no finite bound")
+    return BudgetResult(budget.spec, value, "within" if value <= budget.limit else "exceeded")
+
+
+def _judge_decisions(budget: Budget, outputs: list[OutputResult]) -> BudgetResult:
+    unstable = [d for output in outputs for d in output.decision if not d.stable]
+    if not unstable:
+        return BudgetResult(budget.spec, 0.0, "within")
+    # A finite bound above the margin is an answer: this decision may flip. An infinite one is none.
+    answered = any(math.isfinite(d.bound) for d in unstable)
+    return BudgetResult(budget.spec, float(len(unstable)), "exceeded" if answered else "no finite bound")
+
+
+def _concerned(budget: Budget, certificate: Certificate) -> Iterable[OutputResult]:
+    """The outputs that a budget is about. Raises UsageError if there are none."""
+    check_names([budget], certificate.outputs)
+    found = [output for name, output in certificate.outputs.items() if budget.output in (None, name)]
+    if budget.kind != "argmax":
+        return found
+    decided = [output for output in found if output.decision]
+    if not decided:
+        raise UsageError(
+            f"--budget {budget.spec}: no output here is decided by argmax; it takes a floating-point output whose last axis has"
+            " two classes or more, at points"
+        )
+    return decided
