@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,8 @@ from certify.semantics.contract import Operands, UnsupportedOperator, register
 from certify.semantics.families.movement import Movement
 from certify.semantics.ops.movement import array_axis
 
-Flags = npt.NDArray[np.bool_]
+Flags: TypeAlias = npt.NDArray[np.bool_]
+Undecided: TypeAlias = Callable[..., Flags]
 
 
 def _index(indices: Any, extent: int) -> npt.NDArray[np.intp]:
@@ -190,7 +191,7 @@ def _where_spread(X: Operands) -> Enclosure:
 def _where_undecided(flags: list[Flags], X: Operands) -> Flags:
     shapes = [x.shape for x in X if x is not None]
     rank = max(len(s) for s in shapes)
-    flag = flags[0].reshape((flags[0].shape[0],) + (1,) * (rank - flags[0].ndim) + flags[0].shape[1:])
+    flag = aligned(flags[0], np.zeros((1,) * rank))[0]
     extents = np.broadcast_shapes(*(s[1:] for s in shapes))
     return np.broadcast_to(flag, (flag.shape[0], *extents))
 
@@ -199,7 +200,7 @@ def _gather_elements_undecided(flags: list[Flags], X: Operands, **attributes: An
     return flags[1]
 
 
-def _steered(name: str, since: int, value: Callable[..., Any], spread: Callable[..., Enclosure], undecided: Callable[..., Flags]) -> Movement:
+def _steered(name: str, since: int, value: Callable[..., Any], spread: Callable[..., Enclosure], undecided: Undecided) -> Movement:
     parameters = ("data", "indices", "updates") if name.startswith("Scatter") else ("data", "indices")
     return Movement(name, since, parameters, value, steering=(1,), spread=spread, undecided=undecided)
 
