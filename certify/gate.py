@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from certify.certificate.contract import BudgetResult, Certificate, Gate, OutputResult, Verdict
 from certify.engines.contract import Guarantee
 from certify.errors import UsageError
+from certify.report import words
 from certify.request import Budget
 
 
@@ -58,8 +59,8 @@ def _alarms(certificate: Certificate) -> list[str]:
 
 def _exceeded(result: BudgetResult) -> str:
     if result.spec.endswith("argmax"):
-        return f"budget {result.spec}: {result.value:.0f} decisions may flip"
-    return f"budget {result.spec}: the bound is {result.value:.3e}"
+        return f"budget {result.spec}: {words.plural(round(result.value), 'decision')} may flip"
+    return f"budget {result.spec}: the bound is {words.above(result.value)}"
 
 
 def _is_infinite(output: OutputResult) -> bool:

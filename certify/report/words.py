@@ -1,0 +1,102 @@
+"""What every report says in the same words: numbers, the claim, the guarantee, where inputs came from."""
+
+from __future__ import annotations
+
+import math
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
+
+from certify.certificate.schema import Claim, Document, Inputs, Output
+
+GUARANTEES = {
+    "proved": "It holds always.",
+    "randomized": "It holds unless this program's own seeded draws misled it, which has probability at most {eta}.",
+    "probabilistic": "It holds with probability at least 1 - {eta}, if rounding errors are mean-independent with zero mean.",
+    "first order": "Terms of second order are neglected: this is an estimate under a probabilistic model, not a proof.",
+    "sampled": "It is a statistical tolerance limit of simulated runs: no theorem stands behind it.",
+}
+
+
+def above(x: float, digits: int = 4) -> str:
+    """Scientific notation that never shows less than `x`: for bounds."""
+    return _scientific(x, digits, ROUND_CEILING)
+
+
+def below(x: float, digits: int = 4) -> str:
+    """Scientific notation that never shows more than `x`: for margins."""
+    return _scientific(x, digits, ROUND_FLOOR)
+
+
+def near(x: float, digits: int = 3) -> str:
+    """Scientific notation rounded to nearest: for what is only described."""
+    return _scientific(x, digits, ROUND_HALF_EVEN)
+
+
+def _scientific(x: float, digits: int, rounding: str) -> str:
+    if not math.isfinite(x):
+        return {math.inf: "∞", -math.inf: "-∞"}.get(x, "NaN")
+    if x == 0.0:
+        return "0"
+    rounded = Context(prec=digits, rounding=rounding).create_decimal(Decimal(x))
+    return f"{rounded:.{digits - 1}e}"
+
+
+def ratio(x: float) -> str:
+    """A tightness, such as 5.9x."""
+    if not math.isfinite(x):
+        return "∞ (no error was observed)"
+    return f"{x:.1f}x" if x < 1000 else f"{near(x)}x"
+
+
+def plural(n: int, one: str, many: str | None = None) -> str:
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def formats(claim: Claim) -> str:
+    """Storage, accumulator and order of summation."""
+    order = {"any": "in any order of summation"}.get(claim.summation, f"summation {claim.summation}")
+    return f"{claim.dtype} in storage, {claim.accumulate} in accumulators, {order}"
+
+
+def claim(document: Document) -> str:
+    """The certified statement, in a sentence."""
+    inputs = document.claim.inputs
+    which = (
+        "every input in the box"
+        if inputs.kind == "region"
+        else "the one input"
+        if inputs.cases == 1
+        else f"each of the {inputs.cases:,} inputs"
+    )
+    return (
+        f"For {which} and every run that conforms to profile {document.claim.profile.name} ({formats(document.claim)}): "
+        "each element of each output differs from the model's exact result by at most its bound."
+    )
+
+
+def guarantee(document: Document) -> str:
+    """How strong the claim is, in a sentence."""
+    return GUARANTEES[document.guarantee].format(eta=above(document.failure_probability, 2))
+
+
+def origin(inputs: Inputs) -> str:
+    """How the inputs were obtained."""
+    boxes = ", ".join(f"{name} in [{lo:g}, {hi:g}]" for name, (lo, hi) in (inputs.boxes or {}).items())
+    drawn = f"{plural(inputs.cases, 'point')} drawn with seed {inputs.seed} from {boxes}"
+    return {
+        "data": f"{plural(inputs.cases, 'case')} from the data given (sha256 {(inputs.sha256 or '')[:12]})",
+        "sampled": drawn,
+        "range": f"every number of the box {boxes}",
+        "vnnlib": f"every number of the box {boxes}, from the VNN-LIB file",
+        "default": f"every number of the box {boxes}" if inputs.kind == "region" else drawn,
+    }[inputs.source]
+
+
+def invented(inputs: Inputs) -> str | None:
+    """A warning where nobody chose the domain, or None."""
+    if inputs.source != "default":
+        return None
+    return "This domain is a default that nobody chose: it says nothing about your data. Give --data, or --range."
+
+
+def relative(output: Output) -> str:
+    return f"{above(output.bound.relative_max)} relative to the largest |y|"
