@@ -86,7 +86,7 @@ def _node(node: NodeResult) -> schema.Node:
 def _validation(validation: Validation | None) -> schema.Validation | None:
     if validation is None:
         return None
-    violated = [schema.Violation(v.output, v.case, list(v.index), float(v.observed), float(v.bound)) for v in validation.violations]
+    violated = [schema.Violation(v.output, v.case, list(v.index), float(v.observed), float(v.bound), v.run) for v in validation.violations]
     return schema.Validation(validation.runtime, validation.reference, validation.runs, len(violated), violated)
 
 

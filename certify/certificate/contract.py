@@ -184,6 +184,7 @@ class Violation:
     index: tuple[int, ...]
     observed: float
     bound: float
+    run: str = ""
 
 
 @dataclass(frozen=True, slots=True)

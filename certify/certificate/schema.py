@@ -123,6 +123,7 @@ class Violation(msgspec.Struct, frozen=True):
     index: list[int]
     observed: float
     bound: float
+    run: str = ""
 
 
 class Validation(msgspec.Struct, frozen=True):

@@ -1,0 +1,94 @@
+"""Runs against the reference: the error observed, and every bound that it breaks.
+
+A reference is an enclosure of the exact result. The observed error is measured from its middle; a violation is claimed only
+where the run provably lies farther from every number of the enclosure than the bound allows, without any tolerance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from certify.certificate.contract import Validation, Violation
+from certify.number.enclosure import Enclosure, subtract
+from certify.number.upward import Array
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run's outputs, (cases or 1, *shape), and how the certificate names it."""
+
+    name: str
+    outputs: Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """observed[output]: the largest error of any run, (cases, *shape). max_error[run]: over all outputs and cases.
+
+    violations: the worst element of each case, output and run that breaks its bound.
+    """
+
+    observed: dict[str, Array]
+    max_error: dict[str, float]
+    violations: tuple[Violation, ...]
+
+    def validation(self, runtime: str, reference: str) -> Validation:
+        """As the certificate holds it; `runtime` and `reference` say what ran, what could not, and why."""
+        return Validation(runtime, reference, len(self.max_error), self.violations)
+
+
+def compare(runs: Sequence[Run], reference: Mapping[str, Enclosure], bounds: Mapping[str, Array]) -> Comparison:
+    """The runs' errors; reference and bounds by output, (cases or 1, *shape).
+
+    A NaN or an infinity is an infinite error: a violation where the bound is finite, none where it is not.
+    """
+    observed: dict[str, Array] = {}
+    max_error: dict[str, float] = {}
+    violations: list[Violation] = []
+    for run in runs:
+        largest = 0.0
+        for output, values in run.outputs.items():
+            x = np.asarray(values, dtype=np.float64)
+            X, bound, x = _aligned(reference[output], bounds[output], x)
+            difference = _error(x, X)
+            observed[output] = np.maximum(observed[output], difference) if output in observed else difference
+            largest = max(largest, float(difference.max(initial=0.0)))
+            violations.extend(_violations(run.name, output, _least_distance(x, X), bound))
+        max_error[run.name] = largest
+    return Comparison(observed, max_error, tuple(violations))
+
+
+def _aligned(X: Enclosure, bound: Array, x: Array) -> tuple[Enclosure, Array, Array]:
+    """All with the same number of cases. Raises ValueError where a run's shape is not the reference's."""
+    if x.shape[1:] != X.shape[1:]:
+        raise ValueError(f"a run of shape {x.shape[1:]} cannot be compared with a reference of shape {X.shape[1:]}")
+    shape = (max(x.shape[0], X.shape[0], bound.shape[0]), *x.shape[1:])
+    return X.map(lambda v: np.broadcast_to(v, shape)), np.broadcast_to(bound, shape), np.broadcast_to(x, shape)
+
+
+def _error(x: Array, X: Enclosure) -> Array:
+    with np.errstate(invalid="ignore", over="ignore"):
+        difference = np.abs(x - X.mid)
+    return np.where(np.isfinite(x), difference, np.inf)
+
+
+def _least_distance(x: Array, X: Enclosure) -> Array:
+    """A lower bound of |x - y| over every y in X, exact where float64 subtracts exactly; inf where x is not finite."""
+    at = Enclosure.point(np.where(np.isfinite(x), x, 0.0))
+    beyond = np.maximum(subtract(at, Enclosure.point(X.hi)).lo, subtract(Enclosure.point(X.lo), at).lo)
+    return np.where(np.isfinite(x), np.maximum(beyond, 0.0), np.inf)
+
+
+def _violations(run: str, output: str, distance: Array, bound: Array) -> list[Violation]:
+    found = []
+    for case in range(distance.shape[0]):
+        broken = np.where(distance[case] > bound[case], distance[case], -1.0)
+        if broken.size and broken.max() >= 0.0:
+            index = tuple(int(i) for i in np.unravel_index(int(broken.argmax()), broken.shape))
+            found.append(Violation(output, case, index, float(distance[case][index]), float(bound[case][index]), run))
+    return found
