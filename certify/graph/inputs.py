@@ -97,7 +97,8 @@ def _completed(name: str, declared: list[Dimension] | None, data: Shape, symbols
             shape.append(fed)
         else:
             example = ",".join(str(x) if isinstance(x, int) else "1" if i == 0 else "N" for i, x in enumerate(declared))
-            raise InvalidModel(f"input {name!r} has shape {_text(declared)}, of which dimension {position} is open; give it with --shape {name}={example}")
+            open_shape = f"input {name!r} has shape {_text(declared)}, of which dimension {position} is open"
+            raise InvalidModel(f"{open_shape}; give it with --shape {name}={example}")
     return tuple(shape)
 
 

@@ -20,6 +20,8 @@ from certify.graph.tensors import FLOATING, NARROW_INTEGERS
 if TYPE_CHECKING:
     import onnx
 
+FILLING = frozenset({"Where", "Pad"})  # may read an infinity: they copy it where nothing else is wanted
+
 
 def load(
     source: str | Path | bytes | onnx.ModelProto,
@@ -47,7 +49,7 @@ def load(
 def _read(source: str | Path | bytes | onnx.ModelProto) -> tuple[onnx.ModelProto, Path | None, str]:
     """(model, path or None, sha256 of the file's bytes). Raises InvalidModel if it cannot be read or parsed."""
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
 
     if isinstance(source, onnx.ModelProto):
         return source, None, hashlib.sha256(source.SerializeToString(deterministic=True)).hexdigest()
@@ -87,7 +89,8 @@ def _opsets(model: onnx.ModelProto) -> dict[str, int]:
         raise InvalidModel("it imports no opset; is it an ONNX model?")
     version = opsets.get("", OPSETS[0])
     if version not in OPSETS:
-        raise Unsupported(f"opset {version} is not supported, only {OPSETS[0]} to {OPSETS[-1]}; convert the model with onnx.version_converter")
+        covered = f"{OPSETS[0]} to {OPSETS[-1]}"
+        raise Unsupported(f"opset {version} is not supported, only {covered}; convert the model with onnx.version_converter")
     return opsets
 
 
@@ -162,8 +165,9 @@ def _finished(graph: ModelGraph) -> ModelGraph:
         if values[name].size == 0:
             raise InvalidModel(f"output {name!r} has no elements: its shape is {list(values[name].shape)}")
     constants = [v for v in values.values() if v.constant is not None]
+    arithmetic = {name for node in nodes if node.op_type not in FILLING for name in reads(node)} | set(graph.outputs)
     for value in constants:
-        _finite(value)
+        _finite(value, value.name in arithmetic)
     parameters = sum(v.size for v in constants if v.elem_type in FLOATING | NARROW_INTEGERS)
     return replace(graph, nodes=nodes, values=values, parameters=parameters)
 
@@ -180,8 +184,8 @@ def _uniquely_named(nodes: Iterable[Node]) -> tuple[Node, ...]:
     return tuple(named)
 
 
-def _finite(value: Value) -> None:
-    """Raises InvalidModel for NaN or infinity in a constant."""
+def _finite(value: Value, arithmetic: bool) -> None:
+    """Raises InvalidModel for NaN in a constant, and for an infinity that arithmetic reads."""
     constant = value.constant
     if constant is None or value.elem_type not in FLOATING:
         return
@@ -189,8 +193,10 @@ def _finite(value: Value) -> None:
     for start in range(0, flat.size, 1 << 20):
         part = np.asarray(flat[start : start + (1 << 20)])
         with np.errstate(all="ignore"):
-            wrong = np.flatnonzero(~np.isfinite(part.astype(np.float32) if part.dtype.itemsize < 4 else part))
+            part = part.astype(np.float32) if part.dtype.itemsize < 4 else part
+            wrong = np.flatnonzero(~np.isfinite(part) if arithmetic else np.isnan(part))
         if wrong.size:
-            index = tuple(int(i) for i in np.unravel_index(start + int(wrong[0]), value.shape)) if flat.size == value.size else ()
-            kind = "NaN" if np.isnan(part[wrong[0]].astype(np.float64)) else "an infinite value"
-            raise InvalidModel(f"constant {value.name!r} holds {kind} at index {list(index)}; every weight must be a finite number")
+            position = np.unravel_index(start + int(wrong[0]), value.shape)
+            kind = "NaN" if np.isnan(part[wrong[0]]) else "an infinite value"
+            advice = "every weight must be a finite number, and a mask a large finite one"
+            raise InvalidModel(f"constant {value.name!r} holds {kind} at index {[int(i) for i in position]}; {advice}")

@@ -11,18 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from certify.errors import InvalidModel as InvalidModel
+from certify.errors import Unsupported as Unsupported
+
 if TYPE_CHECKING:
     import networkx
 
 Shape: TypeAlias = tuple[int, ...]
-
-
-class InvalidModel(Exception):
-    """The file is not a model that can be read; the message names the file, node or tensor and what to do."""
-
-
-class Unsupported(Exception):
-    """A valid model that asks for something outside what is covered; the message names the node and what is missing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,11 +101,11 @@ class ModelGraph:
         return {name: node for node in self.nodes for name in node.outputs if name is not None}
 
     @cached_property
-    def graph(self) -> networkx.DiGraph[str]:
+    def graph(self) -> networkx.DiGraph:
         """Nodes by name with attribute `node` (and `facts`); an edge carries `values`, what flows along it. Frozen."""
         import networkx
 
-        graph: networkx.DiGraph[str] = networkx.DiGraph()
+        graph: networkx.DiGraph = networkx.DiGraph()
         for node in self.nodes:
             graph.add_node(node.name, node=node, **({"facts": self.facts[node.name]} if node.name in self.facts else {}))
         for node in self.nodes:
@@ -120,7 +115,7 @@ class ModelGraph:
                     continue
                 known = graph.get_edge_data(producer.name, node.name, {}).get("values", ())
                 graph.add_edge(producer.name, node.name, values=(*known, name))
-        networkx.freeze(graph)
+        networkx.freeze(graph)  # type: ignore[no-untyped-call]
         return graph
 
     def node(self, name: str) -> Node:

@@ -32,7 +32,7 @@ def type_name(elem_type: int) -> str:
     """ONNX's own name for an element type, in lower case."""
     import onnx
 
-    names = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
+    names: dict[int, str] = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
     return names.get(elem_type, f"type {elem_type}")
 
 
@@ -50,10 +50,8 @@ def array(tensor: onnx.TensorProto, folder: Path | None, owner: str) -> npt.NDAr
         raise InvalidModel(f"{owner}: the tensor has no element type")
     if tensor.HasField("segment"):
         raise Unsupported(f"{owner}: tensors stored in segments are not supported")
-    if tensor.data_location == onnx.TensorProto.EXTERNAL:
-        elements = _external(tensor, folder, owner)
-    else:
-        elements = _decode(tensor, owner)
+    external = tensor.data_location == onnx.TensorProto.EXTERNAL
+    elements = _external(tensor, folder, owner) if external else _decode(tensor, owner)
     elements.flags.writeable = False
     return elements
 
@@ -83,7 +81,7 @@ def _external(tensor: onnx.TensorProto, folder: Path | None, owner: str) -> npt.
     except ValueError as cause:
         raise InvalidModel(f"{owner}: offset and length of its external data must be integers") from cause
     if offset < 0 or length < 0 or offset + length > available:
-        raise InvalidModel(f"{owner}: {path.name} holds {available} bytes, the tensor needs bytes {offset} to {offset + length}; is it truncated?")
+        raise InvalidModel(f"{owner}: needs bytes {offset} to {offset + length} of {path.name}, which has {available}; is it truncated?")
     dtype, shape = dtype_of(tensor.data_type), tuple(tensor.dims)
     if tensor.data_type in _PACKED:
         clone = onnx.TensorProto(data_type=tensor.data_type, dims=tensor.dims)
@@ -93,7 +91,8 @@ def _external(tensor: onnx.TensorProto, folder: Path | None, owner: str) -> npt.
         return _decode(clone, owner)
     expected = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
     if length != expected:
-        raise InvalidModel(f"{owner}: {length} bytes of external data do not fill {type_name(tensor.data_type)}{list(shape)} ({expected} bytes)")
+        kind = f"{type_name(tensor.data_type)}{list(shape)}"
+        raise InvalidModel(f"{owner}: {length} bytes of external data do not fill {kind}, which takes {expected}")
     if expected == 0:
         return np.zeros(shape, dtype)
     return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape)

@@ -39,7 +39,8 @@ def _scope(frame: Frame, node: onnx.NodeProto, part: str) -> str:
 def _body(node: onnx.NodeProto, name: str) -> onnx.GraphProto:
     for attribute in node.attribute:
         if attribute.name == name and attribute.HasField("g"):
-            return attribute.g
+            body: onnx.GraphProto = attribute.g
+            return body
     raise InvalidModel(f"{_where(node)} has no {name}")
 
 
@@ -91,7 +92,8 @@ def _join(tracer: Tracer, node: onnx.NodeProto, frame: Frame, branches: Mapping[
     for position, (outer, target) in enumerate(zip(node.output, targets, strict=True)):
         one, other = (branch.values[branch.outputs[position]] for branch in branches.values())
         if one.elem_type != other.elem_type:
-            raise InvalidModel(f"{_where(node)}: output {outer!r} is {tensors.type_name(one.elem_type)} or {tensors.type_name(other.elem_type)}")
+            types = f"{tensors.type_name(one.elem_type)} or {tensors.type_name(other.elem_type)}"
+            raise InvalidModel(f"{_where(node)}: output {outer!r} is {types}, depending on the branch")
         if one.shape != other.shape:
             raise Unsupported(f"{_where(node)}: data decides whether output {outer!r} has shape {list(one.shape)} or {list(other.shape)}")
         if target is not None:
@@ -108,7 +110,7 @@ def _loop(tracer: Tracer, node: onnx.NodeProto, frame: Frame) -> None:
     body, limit = _body(node, "body"), _operand(tracer, node, frame, 0)
     condition = _operand(tracer, node, frame, 1)
     if len(body.input) != len(node.input) or len(node.input) < 2 or len(body.output) < len(body.input) - 1:
-        raise InvalidModel(f"{_where(node)}: its body takes {len(body.input)} values and gives {len(body.output)}; that does not fit the node")
+        raise InvalidModel(f"{_where(node)}: a body of {len(body.input)} inputs and {len(body.output)} outputs does not fit the node")
     if any(v is not None and v.constant is None for v in (limit, condition)):
         raise Unsupported(f"{_where(node)}: data decides how often it runs; only loops of constant length can be certified")
     trips = LONGEST if limit is None or limit.constant is None else int(limit.constant.reshape(()))
@@ -156,7 +158,7 @@ def _scan(tracer: Tracer, node: onnx.NodeProto, frame: Frame) -> None:
     scanned = next((a.i for a in node.attribute if a.name == "num_scan_inputs"), 0)
     carried = len(node.input) - scanned
     if scanned < 1 or carried < 0 or len(body.input) != len(node.input) or len(body.output) != len(node.output):
-        raise InvalidModel(f"{_where(node)}: its body does not fit its {len(node.input)} inputs, {len(node.output)} outputs and {scanned} scan inputs")
+        raise InvalidModel(f"{_where(node)}: a body of {len(body.input)} inputs and {len(body.output)} outputs does not fit the node")
     values = [tracer.values[_required(tracer, node, frame, i)] for i in range(len(node.input))]
     axes, backward = _attribute(node, "scan_input_axes", scanned), _attribute(node, "scan_input_directions", scanned)
     if any(not -len(v.shape) <= axis < len(v.shape) for v, axis in zip(values[carried:], axes, strict=True)):
@@ -184,7 +186,7 @@ def _scan(tracer: Tracer, node: onnx.NodeProto, frame: Frame) -> None:
 def _take(tracer: Tracer, frame: Frame, value: Value, axis: int, index: int) -> str:
     """Element `index` along `axis`, as the body sees it."""
     inner = _synthetic(frame, {"x": value.name, "i": _scalar(tracer, frame, 7, index)})
-    _emit(tracer, inner, "Gather", ["x", "i"], f"{value.name}[{index}]", axis=axis)
+    _emit(tracer, inner, "Gather", ["x", "i"], f"{value.name}[{index}]", axis)
     return _result(inner)
 
 
@@ -216,7 +218,7 @@ def _stack(tracer: Tracer, frame: Frame, results: Sequence[str], axis: int, oute
         _emit(tracer, inner, "Reshape", ["x", "s"], f"{outer}[{position}]")
         rows.append(_result(inner))
     inner = _synthetic(frame, {str(i): name for i, name in enumerate(rows)}, {_RESULT: tracer.target(outer, frame)})
-    _emit(tracer, inner, "Concat", [str(i) for i in range(len(rows))], outer, axis=axis)
+    _emit(tracer, inner, "Concat", [str(i) for i in range(len(rows))], outer, axis)
     return _result(inner)
 
 
@@ -229,10 +231,13 @@ def _synthetic(frame: Frame, names: dict[str, str], targets: dict[str, str] | No
     return Frame(dict(names), targets or {}, frame.opsets, frame.scope or "loop")
 
 
-def _emit(tracer: Tracer, inner: Frame, op_type: str, inputs: Sequence[str], name: str, **attributes: int) -> None:
+def _emit(tracer: Tracer, inner: Frame, op_type: str, inputs: Sequence[str], name: str, axis: int | None = None) -> None:
     import onnx
 
-    tracer.emit(onnx.helper.make_node(op_type, list(inputs), [_RESULT], name=name, **attributes), inner)
+    node = onnx.helper.make_node(op_type, list(inputs), [_RESULT], name=name)
+    if axis is not None:
+        node.attribute.append(onnx.helper.make_attribute("axis", axis))
+    tracer.emit(node, inner)
 
 
 def _result(inner: Frame) -> str:

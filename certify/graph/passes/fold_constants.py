@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from certify.graph.model import InvalidModel, Shape
+from certify.graph.model import InvalidModel, Shape, Value
 from certify.graph.passes.infer_shapes import Type
 from certify.graph.structure import label
 from certify.graph.tensors import FLOATING, dtype_of
@@ -26,10 +26,8 @@ if TYPE_CHECKING:
 Constant: TypeAlias = npt.NDArray[Any]
 STRUCTURAL = 64
 RESHAPING = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
-MOVEMENT = RESHAPING | frozenset(
-    "Transpose Concat Slice Gather GatherElements GatherND Expand Tile Split Where Pad DepthToSpace SpaceToDepth "
-    "ScatterElements ScatterND Trilu Compress EyeLike OneHot ReverseSequence Reshape".split()
-)
+MOVEMENT = RESHAPING | {"Transpose", "Concat", "Slice", "Gather", "GatherElements", "GatherND", "Expand", "Tile", "Split", "Where", "Pad"}
+MOVEMENT |= {"DepthToSpace", "SpaceToDepth", "ScatterElements", "ScatterND", "Trilu", "Compress", "EyeLike", "OneHot", "ReverseSequence"}
 RANDOM = frozenset({"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"})
 CONSTANT_ATTRIBUTES = {"value_float": 1, "value_floats": 1, "value_int": 7, "value_ints": 7, "value_string": 8, "value_strings": 8}
 
@@ -185,6 +183,29 @@ def _reference(node: onnx.NodeProto, operands: Sequence[Constant | None], opset:
     return [np.asarray(next(found)) if name else None for name in node.output]
 
 
+def without_neutral(op_type: str, operands: Sequence[Value | None], result: Type | None) -> list[Value | None]:
+    """The operands of Max, Min and Clip without infinite constants that cannot change the result.
+
+    max(x, -inf) = x = min(x, inf); the shape must not need the operand, and one operand stays.
+    """
+    neutral = {"Max": (-np.inf, -np.inf), "Min": (np.inf, np.inf), "Clip": (-np.inf, np.inf)}.get(op_type)
+    if neutral is None or result is None:
+        return list(operands)
+    kept: list[Value | None] = []
+    for position, operand in enumerate(operands):
+        bound = neutral[max(position - 1, 0) if op_type == "Clip" else 0]
+        if (op_type == "Clip" and position == 0) or operand is None or not _everywhere(operand, bound):
+            kept.append(operand)
+        elif op_type == "Clip":
+            kept.append(None)
+    reached = np.broadcast_shapes(*(v.shape for v in kept if v is not None)) if kept else None
+    return kept if reached == result[1] else list(operands)
+
+
+def _everywhere(value: Value, bound: float) -> bool:
+    return value.constant is not None and _is_float(value.constant) and bool(np.all(value.constant.astype(np.float64) == bound))
+
+
 def exact_float(op_type: str, operands: Sequence[Constant | None]) -> Constant | None:
     """The result of float arithmetic on a few constants if the model's own format computes it without rounding, else None.
 
@@ -231,6 +252,8 @@ def structural_integers(x: Constant, elem_type: int) -> Constant | None:
     if x.size > STRUCTURAL or not np.all(np.isfinite(x.astype(np.float64))):
         return None
     whole, dtype = np.trunc(x.astype(np.float64)), dtype_of(elem_type)
-    if dtype.kind not in "iu" or np.any(np.abs(whole) >= 2.0**31) or np.any(whole < np.iinfo(dtype).min) or np.any(whole > np.iinfo(dtype).max):
+    if dtype.kind not in "iu" or np.any(np.abs(whole) >= 2.0**31):
+        return None
+    if np.any(whole < np.iinfo(dtype).min) or np.any(whole > np.iinfo(dtype).max):
         return None
     return _still(whole.astype(dtype))

@@ -59,9 +59,8 @@ def operand_types(schema: onnx.defs.OpSchema, node: onnx.NodeProto, operands: Se
             continue
         first, owner = bound.setdefault(formal.type_str, (operand.elem_type, operand.name))
         if first != operand.elem_type:
-            raise InvalidModel(
-                f"node {label(node)!r} ({node.op_type}): inputs {owner!r} ({type_name(first)}) and {operand.name!r} ({name}) must have one type"
-            )
+            pair = f"{owner!r} ({type_name(first)}) and {operand.name!r} ({name})"
+            raise InvalidModel(f"node {label(node)!r} ({node.op_type}): inputs {pair} must have one type")
 
 
 def infer(
@@ -84,9 +83,8 @@ def infer(
         types = ours(node, operands) if ours else _by_model(node, operands, known, opsets)
     for name, found in zip(node.output, types, strict=True):
         if name and found is None:
-            raise Unsupported(
-                f"node {label(node)!r} ({node.op_type}): the shape of its output {name!r} depends on the data; only fixed shapes can be certified"
-            )
+            where = f"node {label(node)!r} ({node.op_type})"
+            raise Unsupported(f"{where}: the shape of its output {name!r} is not fixed by its inputs' shapes; such nodes are not supported")
     return [found if name else None for name, found in zip(node.output, types, strict=True)]
 
 
@@ -106,7 +104,8 @@ def _protos(
         for name, value in zip(node.input, operands, strict=True)
         if value is not None
     }
-    data = {name: onnx.numpy_helper.from_array(np.asarray(known[name]), name) for name in types if name in known and known[name].size <= KNOWN_ELEMENTS}
+    small = {name: np.asarray(known[name]) for name in types if name in known and known[name].size <= KNOWN_ELEMENTS}
+    data = {name: onnx.numpy_helper.from_array(elements, name) for name, elements in small.items()}
     return types, data
 
 
@@ -162,6 +161,29 @@ def concrete(proto: onnx.TypeProto) -> Type | None:
     return tensor.elem_type, tuple(d.dim_value for d in tensor.shape.dim)
 
 
+def _dropout(node: onnx.NodeProto, operands: Sequence[Value | None]) -> list[Type | None]:
+    """The mask, which inference does not use, has the data's shape; before opset 10 it has its type too."""
+    first = operands[0]
+    return [None if first is None else (first.elem_type, first.shape)] * len(node.output)
+
+
+def _labels(node: onnx.NodeProto, operands: Sequence[Value | None]) -> list[Type | None]:
+    """A classifier's label and its score for each class."""
+    lists = {a.name: len(a.ints) or len(a.strings) for a in node.attribute if a.name.startswith("classlabels")}
+    rows, text = _rows(operands[0]), any(a.name.startswith("classlabels_str") and a.strings for a in node.attribute)
+    both: list[Type | None] = [(8 if text else 7, (rows,)), (1, (rows, max(lists.values(), default=1)))]
+    return both[: len(node.output)]
+
+
+def _targets(node: onnx.NodeProto, operands: Sequence[Value | None]) -> list[Type | None]:
+    """A regressor's results, one a target."""
+    return [(1, (_rows(operands[0]), next((a.i for a in node.attribute if a.name in ("n_targets", "targets")), 1)))]
+
+
+def _rows(operand: Value | None) -> int:
+    return operand.shape[0] if operand is not None and len(operand.shape) > 1 else 1
+
+
 def _like_first(node: onnx.NodeProto, operands: Sequence[Value | None]) -> list[Type | None]:
     first = operands[0]
     return [(first.elem_type, first.shape) if first is not None else None] + [None] * (len(node.output) - 1)
@@ -174,9 +196,15 @@ def _float_like_first(node: onnx.NodeProto, operands: Sequence[Value | None]) ->
 
 # Operators whose definition comes without shape inference, though their shape is plain.
 _OURS: dict[tuple[str, str], Callable[[onnx.NodeProto, Sequence[Value | None]], list[Type | None]]] = {
+    ("", "Dropout"): _dropout,
     ("", "GroupNormalization"): _like_first,
     ("ai.onnx.ml", "Binarizer"): _like_first,
     ("ai.onnx.ml", "Imputer"): _like_first,
+    ("ai.onnx.ml", "LinearClassifier"): _labels,
+    ("ai.onnx.ml", "LinearRegressor"): _targets,
     ("ai.onnx.ml", "Normalizer"): _float_like_first,
+    ("ai.onnx.ml", "SVMRegressor"): _targets,
     ("ai.onnx.ml", "Scaler"): _float_like_first,
+    ("ai.onnx.ml", "TreeEnsembleClassifier"): _labels,
+    ("ai.onnx.ml", "TreeEnsembleRegressor"): _targets,
 }

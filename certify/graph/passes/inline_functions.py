@@ -31,7 +31,10 @@ def library(model: onnx.ModelProto) -> dict[Key, onnx.FunctionProto]:
 
 
 def arguments(function: onnx.FunctionProto, node: onnx.NodeProto) -> dict[str, onnx.AttributeProto]:
-    """The attributes under which the body of `function` is read when `node` calls it. Raises InvalidModel for operands that the function lacks."""
+    """The attributes under which the body of `function` is read when `node` calls it.
+
+    Raises InvalidModel for operands that the function lacks.
+    """
     given = {attribute.name: attribute for attribute in node.attribute}
     bound = {default.name: given.get(default.name, default) for default in function.attribute_proto}
     bound |= {name: given[name] for name in function.attribute if name in given}

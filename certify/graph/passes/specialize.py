@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import onnx
 
 OPSETS = range(7, 29)
+VARIADIC = frozenset({"Concat", "Max", "Mean", "Min", "Sum"})  # the identity of a single operand
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,8 @@ class Tracer:
         for formal, name in zip(graph.input, actual, strict=True):
             inner.names[formal.name] = name
         self.constants(inner, graph.initializer, graph.sparse_initializer)
-        known = outside | {i.name for i in graph.input} | {t.name for t in graph.initializer} | {s.values.name for s in graph.sparse_initializer}
+        constants = {t.name for t in graph.initializer} | {s.values.name for s in graph.sparse_initializer}
+        known = outside | constants | {i.name for i in graph.input}
         self.walk(ordered(graph.node, known, [o.name for o in graph.output], f"body {scope!r}"), inner)
         return [
             self.settle(inner, o.name) if target is None or inner.targets[o.name] == target else self.alias(inner, o.name, target)
@@ -149,7 +151,8 @@ class Tracer:
     def emit(self, node: onnx.NodeProto, frame: Frame) -> None:
         """Infer one operator, then fold it or write it down."""
         if node.op_type == "Constant" and domain_of(node.domain) == "":
-            return self._constant(node, frame)
+            self._constant(node, frame)
+            return
         operands = [self.values[frame.names[name] or ""] if name and frame.names[name] else None for name in node.input]
         if any(name and frame.names[name] is None for name in node.input):
             node = _without_absent(node, frame)
@@ -157,9 +160,9 @@ class Tracer:
         attributes = {a.name: tensors.attribute(a, self.folder, f"node {label(node)!r}") for a in node.attribute}
         known: dict[str, npt.NDArray[Any]] = {}
         for name, operand in zip(node.input, operands, strict=True):
-            found = None if operand is None else operand.constant if operand.constant is not None else self.exact.get(operand.name)
-            if found is not None:
-                known[name] = found
+            elements = None if operand is None else self._exactly(operand)
+            if elements is not None:
+                known[name] = elements
         types = infer_shapes.infer(schema, node, operands, known, frame.opsets)
         constants = self._fold(node, attributes, operands, types, frame)
         outputs: list[str | None] = []
@@ -168,20 +171,29 @@ class Tracer:
                 outputs.append(None)
                 continue
             target = self.target(name, frame)
-            outputs.append(self.define(target, *found, constants[position] if constants is not None else None))
+            outputs.append(self.define(target, *found, constant=constants[position] if constants is not None else None))
             frame.names[name] = target
         if constants is None:
-            self._note_exact(node, operands, types, outputs)
+            self._note_exact(node, operands, types, outputs, frame)
+            operands = fold_constants.without_neutral(node.op_type, operands, types[0])
             self._append(node, frame, attributes, operands, outputs)
 
     def _append(
-        self, node: onnx.NodeProto, frame: Frame, attributes: Mapping[str, Any], operands: Sequence[Value | None], outputs: Sequence[str | None]
+        self,
+        node: onnx.NodeProto,
+        frame: Frame,
+        attributes: Mapping[str, Any],
+        operands: Sequence[Value | None],
+        outputs: Sequence[str | None],
     ) -> None:
         inputs = [None if v is None else v.name for v in operands]
         while inputs and inputs[-1] is None:
             inputs.pop()
         domain, name = domain_of(node.domain), label(node)
-        self.nodes.append(Node(name, node.op_type, domain, frame.opsets[domain], tuple(inputs), tuple(outputs), attributes, frame.scope, name))
+        opset, op_type = frame.opsets[domain], node.op_type
+        if domain == "" and op_type in VARIADIC and len(inputs) == 1:
+            op_type, attributes = "Identity", {}
+        self.nodes.append(Node(name, op_type, domain, opset, tuple(inputs), tuple(outputs), attributes, frame.scope, name))
 
     def _constant(self, node: onnx.NodeProto, frame: Frame) -> None:
         where = f"node {label(node)!r}"
@@ -223,6 +235,7 @@ class Tracer:
         operands: Sequence[Value | None],
         types: Sequence[infer_shapes.Type | None],
         outputs: Sequence[str | None],
+        frame: Frame,
     ) -> None:
         if domain_of(node.domain) != "" or len(outputs) != 1 or outputs[0] is None or types[0] is None:
             return
@@ -230,7 +243,8 @@ class Tracer:
         if not sources or any(x is None for x in sources):
             return
         if node.op_type in fold_constants.MOVEMENT:
-            moved = fold_constants.fold(node, {a.name: tensors.attribute(a, self.folder, "") for a in node.attribute}, sources, types, 13)
+            attributes = {a.name: tensors.attribute(a, self.folder, "") for a in node.attribute}
+            moved = fold_constants.fold(node, attributes, sources, types, frame.opsets[""])
             found = moved[0] if moved is not None else None
         else:
             found = fold_constants.exact_float(node.op_type, sources)
@@ -262,6 +276,5 @@ def schema_of(node: onnx.NodeProto, opsets: Mapping[str, int]) -> onnx.defs.OpSc
     try:
         return onnx.defs.get_schema(node.op_type, opsets[domain], domain)
     except onnx.defs.SchemaError as cause:
-        raise Unsupported(
-            f"node {label(node)!r}: no operator {domain or 'ai.onnx'}::{node.op_type} in opset {opsets[domain]}; nothing is known about how it computes"
-        ) from cause
+        operator = f"{domain or 'ai.onnx'}::{node.op_type} in opset {opsets[domain]}"
+        raise Unsupported(f"node {label(node)!r}: there is no operator {operator} that is known here") from cause
