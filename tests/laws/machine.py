@@ -8,7 +8,7 @@ check rules against something that shares no code with them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,14 @@ class Machine:
     @property
     def max(self) -> float:
         return float((2 - 2 ** (1 - self.precision)) * 2.0**self.emax)
+
+    @property
+    def storage(self) -> Machine:
+        return replace(self, accumulator_precision=None)
+
+    @property
+    def accumulator(self) -> Machine:
+        return replace(self, precision=self.accumulator_precision or self.precision, accumulator_precision=None)
 
     @property
     def unit_roundoff(self) -> float:

@@ -99,10 +99,8 @@ def _one_rounding(arithmetic: Arithmetic, sizes: Sizes) -> Array:
 
 
 def _sum_rounding(arithmetic: Arithmetic, sizes: Sizes) -> Array:
-    """n - 1 additions in any order; two operands are one addition, one operand is a copy."""
-    if sizes.terms == 1:
-        return np.zeros_like(sizes.magnitude)
-    if sizes.terms == 2:
+    """n - 1 additions in any order; two operands are one addition, one operand is at most stored."""
+    if sizes.terms <= 2:
         return _one_rounding(arithmetic, sizes)
     total = add_up(*aligned(*sizes.operands))
     largest = np.asarray(reduce(np.maximum, aligned(*sizes.operands)))
@@ -110,21 +108,33 @@ def _sum_rounding(arithmetic: Arithmetic, sizes: Sizes) -> Array:
 
 
 def mean_rounding(arithmetic: Arithmetic, n: int, total: Array, magnitude: Array, largest: Array) -> Array:
-    """The kernel adds n terms and divides by n (or multiplies by 1/n rounded): `total` >= sum |t_i|, `magnitude` >= |mean|.
+    """The kernel adds n terms, divides by n (or multiplies by 1/n rounded), stores: `total` >= sum |t_i|, `magnitude` >= |mean|.
 
-    Let s^ be the computed sum of t_i / 2^k, 2^k >= n > 2^(k-1); scaling by a power of two commutes with rounding but
-    for underflow, which only the larger sum of the kernel can do better. So |sum^ - sum| / n <= (2^k / n) E with
-    E = arithmetic.sum of the scaled terms. Dividing by n rounds once: u (magnitude + error so far), or twice if 1/n was
-    rounded first, in the accumulator's format; the store rounds last. arithmetic.round covers a division that stores.
+    Let 2^k >= n > 2^(k-1). Scaling all terms by 2^-k commutes with every rounding but for underflow, where the larger sum
+    that the kernel really forms only does better; so |sum^ - sum| / n <= (2^k / n) E with E = arithmetic.sum of the scaled
+    terms. It is also at most gamma_(n-1) total / n in the accumulator's unit roundoff (Higham, section 4.2), which leaves
+    out a store that does not happen there (plus eta, should sums be flushed to zero).
+
+    n = 2^k: the division is exact but for underflow, and E holds the store. Otherwise the division rounds once in the
+    accumulator's format, twice with 1/n rounded first, and the store last; without a wider accumulator the last two are
+    one, which arithmetic.round covers. The sum itself must not overflow in the accumulator.
     """
-    if n == 1:
-        return np.zeros_like(magnitude)
-    scale = 2.0 ** -int(np.ceil(np.log2(n)))
-    per_term = inflate(np.asarray(1.0 / (scale * n)), 1)
-    summed = add_up(per_term * arithmetic.sum(n, total * scale, inflate(magnitude / per_term, 2), largest * scale))
+    if n <= 1:
+        return arithmetic.round(magnitude)
+    u, eta = arithmetic.unit_roundoff, arithmetic.underflow
+    scale = 2.0 ** -(n - 1).bit_length()
+    per_term = 1.0 if scale * n == 1.0 else float(inflate(np.asarray(1.0 / (scale * n)), 1))
+    summed = arithmetic.sum(n, total * scale, inflate(magnitude / per_term, 2), largest * scale)
+    overflows = add_up(total, summed / scale) > arithmetic.accumulator.max
+    if scale * n == 1.0:
+        return np.where(overflows, np.inf, add_up(summed, 2.0 * eta))
+    summed = add_up(summed * per_term)
+    if n * u < 0.25:
+        summed = np.minimum(summed, inflate(n * u / (1.0 - n * u) * total / n + eta, 7))
     reached = add_up(magnitude, summed)
-    divided = 2.0 * arithmetic.unit_roundoff * reached + 2.0 * arithmetic.underflow
-    return add_up(summed, divided, arithmetic.round(add_up(reached, divided)))
+    divisions = 1.0 if arithmetic.accumulator == arithmetic.storage else 2.0
+    divided = inflate(divisions * (u * (1.0 + u) * reached + eta), 6)
+    return np.where(overflows, np.inf, add_up(summed, divided, arithmetic.round(add_up(reached, divided))))
 
 
 def _mean(*x: Any) -> Any:
