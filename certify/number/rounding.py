@@ -84,6 +84,16 @@ def half_ulp(m: npt.ArrayLike, format: Format) -> Array:
     return _largest_error(m, format, format.unit_roundoff, format.eta)
 
 
+def addition_error(m: npt.ArrayLike, format: Format) -> Array:
+    """`half_ulp` for a sum or difference of two numbers of the format: without eta (flushing excepted: add it apart).
+
+    Proof. Both operands are multiples of the smallest subnormal, hence so is the sum; below twice the smallest normal
+    number all such multiples are numbers of the format, and nothing is rounded.
+    """
+    m = np.asarray(m, dtype=np.float64)
+    return np.where(m <= 2.0 * format.smallest_normal, 0.0, _largest_error(m, format, format.unit_roundoff, 0.0))
+
+
 def full_ulp(m: npt.ArrayLike, format: Format) -> Array:
     """The same for truncation toward zero: max(u f, min(m - f, 2u f), smallest positive number), f = ufp(m).
 

@@ -1,0 +1,122 @@
+"""`Arithmetic` (semantics/contract.py) of processors that round to nearest in IEEE fashion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from certify.number.formats import Format
+from certify.number.rounding import half_ulp, rounding_error, ulp
+from certify.number.upward import Array, add_up, inflate, lift
+from certify.profiles.elementary import Accuracies
+from certify.profiles.order import Order
+from certify.profiles.summation import summation_error, terms
+
+
+@dataclass(frozen=True, slots=True)
+class NearestArithmetic:
+    """One step's roundings, all to nearest.
+
+    storage:     the format of the delivered result.
+    compute:     the format in which elementwise operations and elementary functions are computed.
+    accumulator: the format in which sums are kept.
+    operands:    formats of the floating-point operands, as the kernel sees them.
+    accuracies:  what is assumed of elementary functions.
+    conversion:  format and mode of an operand converted on entry, or None.
+    """
+
+    storage: Format
+    compute: Format
+    accumulator: Format
+    operands: tuple[Format, ...]
+    order: Order
+    accuracies: Accuracies
+    conversion: tuple[Format, str] | None = None
+
+    @property
+    def unit_roundoff(self) -> float:
+        return max(self.compute.unit_roundoff, self.accumulator.unit_roundoff)
+
+    @property
+    def underflow(self) -> float:
+        return max(self.compute.eta, self.accumulator.eta)
+
+    def round(self, magnitude: Array, quantum: Array | float = 0.0) -> Array:
+        """One operation: rounded once, or once to `compute` and once more to `storage`.
+
+        If compute has p' >= 2p + 2 bits, p those of storage and of all operands, both roundings of + - * / sqrt together
+        are one (Figueroa 1995) where the result is a normal number of storage; below, they cost at most both etas.
+        Otherwise the first rounding's error comes on top, and raises what the second one sees.
+        A multiple of `quantum` up to 2^p quantum, quantum at least the smallest number of storage, is a number of both.
+        """
+        magnitude = np.asarray(magnitude, dtype=np.float64)
+        bound = self._two_roundings(magnitude)
+        q = np.asarray(quantum, dtype=np.float64)
+        if not q.any():
+            return bound
+        with np.errstate(over="ignore", under="ignore"):
+            small = magnitude <= np.minimum(q / self.storage.unit_roundoff, self.storage.max)
+        exact = small & (q >= self.storage.smallest_positive)
+        return np.where(exact, 0.0, bound)
+
+    def _two_roundings(self, magnitude: Array) -> Array:
+        if self.storage.contains(self.compute):
+            return half_ulp(magnitude, self.compute)
+        bits = max(format.precision for format in (self.storage, *self.operands))
+        if self.compute.contains(self.storage) and self.compute.precision >= 2 * bits + 2:
+            once = half_ulp(magnitude, self.storage)
+            return np.where(magnitude == 0.0, 0.0, np.maximum(once, self.storage.eta + self.compute.eta))
+        first = half_ulp(magnitude, self.compute)
+        return add_up(first, half_ulp(add_up(magnitude, first), self.storage))
+
+    def sum(self, n: int, magnitude: Array, total: Array, largest: Array) -> Array:
+        """Terms that the accumulator does not hold are rounded on entry."""
+        held = all(self.accumulator.contains(format) for format in self.operands)
+        leaves = terms(n, magnitude, total, largest, 0.0, "exact" if held else "rounded")
+        if n <= 1 and held and all(self.storage.contains(format) for format in self.operands):
+            return np.zeros(np.broadcast_shapes(np.shape(magnitude), np.shape(total)))
+        return self._store(np.minimum(leaves.total, leaves.magnitude), summation_error(leaves, self.accumulator, self.order))
+
+    def dot(self, n: int, magnitude: Array, total: Array, largest: Array, addend: Array | float = 0.0) -> Array:
+        """Products are exact where the accumulator has room for all their bits, but for underflow."""
+        leaves = terms(n, magnitude, total, largest, addend, self.product())
+        summed = summation_error(leaves, self.accumulator, self.order)
+        if leaves.addend is not None and not all(self.accumulator.contains(format) for format in self.operands):
+            summed = add_up(summed, half_ulp(leaves.addend, self.accumulator))
+        size = leaves.magnitude if leaves.addend is None else add_up(leaves.magnitude, leaves.addend)
+        return self._store(np.minimum(leaves.total, size), summed)
+
+    def product(self) -> str:
+        """Whether products of the first two operands are "exact", "underflow" or "rounded" in the accumulator."""
+        factors = self.operands[:2] if len(self.operands) > 1 else self.operands * 2
+        if len(factors) < 2 or sum(format.precision for format in factors) > self.accumulator.precision:
+            return "rounded"
+        smallest = factors[0].smallest_subnormal * factors[1].smallest_subnormal
+        return "exact" if smallest >= self.accumulator.smallest_positive else "underflow"
+
+    def elementary(self, kernel: str, magnitude: Array) -> Array:
+        """ulps * ulp(magnitude) + absolute in `compute`, then the store, unless the kernel's own last rounding is the store."""
+        magnitude = np.asarray(magnitude, dtype=np.float64)
+        assumed = self.accuracies.of(kernel, self.compute)
+        with np.errstate(over="ignore"):
+            error = inflate(lift(assumed.ulps * ulp(magnitude, self.compute) + assumed.absolute), 4)
+        error = np.where(add_up(magnitude, error) > self.compute.max, np.inf, error)
+        return self._store(magnitude, error)
+
+    def accuracy(self, kernel: str) -> tuple[float, float]:
+        """An ulp is at most 2u relative, and never less than the smallest subnormal."""
+        assumed = self.accuracies.of(kernel, self.compute)
+        absolute = (assumed.absolute + assumed.ulps * self.compute.smallest_subnormal) * (1.0 + 2.0**-50)
+        return 2.0 * assumed.ulps * self.compute.unit_roundoff, max(absolute, 2.0**-1074)
+
+    def convert(self, magnitude: Array) -> Array:
+        """Rounded into the entry format; without one, into storage."""
+        target, mode = self.conversion or (self.storage, "nearest")
+        return rounding_error(magnitude, target, mode)
+
+    def _store(self, total: Array, error: Array) -> Array:
+        """A result of at most `total`, off by `error` in the kernel's format, written to storage."""
+        if self.storage.contains(self.accumulator) and self.storage.contains(self.compute):
+            return error
+        return add_up(error, half_ulp(add_up(total, error), self.storage))

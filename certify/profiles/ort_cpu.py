@@ -1,0 +1,34 @@
+"""`ort-cpu`: onnxruntime's CPU provider in fp32 or fp64, with elementary functions as measured there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from certify.number.formats import Format
+from certify.profiles.contract import Profile
+from certify.profiles.elementary import Accuracies
+from certify.profiles.nearest import NearestProfile
+from certify.profiles.order import Order
+
+_PREMISES = (
+    "The graph runs in onnxruntime's CPU provider as it is: rewrites are disabled (ORT_DISABLE_ALL), or the model is the optimized graph.",
+    "Kernels compute in the storage format, rounding to nearest, and keep subnormals (session.set_denormal_as_zero is off).",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _OrtCpu(NearestProfile):
+    def storage(self, declared: Format) -> Format:
+        """Raises ValueError for narrow formats: that provider computes them in fp32 and may leave out the roundings between."""
+        if declared.name not in ("fp32", "fp64"):
+            raise ValueError(f"--profile ort-cpu does not cover {declared.name} tensors (they run in fp32 there); use --profile wide")
+        return NearestProfile.storage(self, declared)
+
+
+def _ort_cpu(dtype: Format | None, accumulate: Format | None, order: Order) -> Profile:
+    if dtype is not None and dtype.name not in ("fp32", "fp64"):
+        raise ValueError(f"--profile ort-cpu stores fp32 or fp64: its provider has no {dtype.name} kernels; use --profile wide")
+    return _OrtCpu("ort-cpu", dtype, accumulate, order, False, Accuracies("ort_cpu"), _PREMISES)
+
+
+PROFILES = {"ort-cpu": _ort_cpu}

@@ -1,0 +1,207 @@
+"""Error bounds of sums and dot products in one accumulator format, for an order of summation.
+
+A kernel is a binary tree. Its m leaves are the n terms t_i (for a dot product t_i = a_i b_i) and possibly an addend c;
+its m - 1 internal nodes are rounded additions. A leaf is either rounded to the format, fl(t_i), or fused into the
+addition above it (FMA). Since only additions follow, the computed result is *exactly*
+
+    sum t_i + c + (the rounding errors of leaves) + (the rounding errors of nodes),                                  (1)
+
+each error with coefficient 1. Notation: u = 2^-p, v = u if leaves are rounded and 0 if they are exact, w = u (1 + v),
+T = sum |t_i|, A = T + |c|, eta the format's largest underflow error, h(x) the error of an addition whose exact result is
+at most x (`addition_error`: additions do not underflow).
+
+**Underflow** enters by leaves only: at most eta each, whether at the rounded leaf or at the node that a fused leaf goes
+into. Replace t_i by t_i + (that error): n eta is added to the bound, and T, A and all partial sums grow by at most n eta.
+Hardware that flushes subnormals to zero loses up to eta at every node as well, which is the same as inserting one more
+term (minus the lost value) whose own addition is exact: m eta more, and twice the leaves in theorem 2.
+
+**Theorem 2** (Jeannerod & Rump 2013 for v = 0; no condition on m u). |error| <= (m - 1) w A + v T.
+Proof by induction over the tree, for subtrees with m1, m2 leaves, absolute sums A1 >= A2 and errors e_k <= (m_k - 1) w A_k
++ v T_k. The new node's error d must satisfy d <= m2 w A1 + m1 w A2. If A2 > u A1: d <= u |s1^ + s2^| <= u (A1 + A2 + e1
++ e2) <= w (A1 + A2) + (m1 - 1) w A2 + (m2 - 1) w A1, using u A1 < A2 and u A2 <= A1. If A2 <= u A1 and s1^ is a number of
+the format, rounding to nearest goes no farther than to s1^: d <= |s2^| <= A2 (1 + (m2 - 1) w + v) <= w A1 + (m2 - 1) w A2.
+If s1^ is a fused leaf t, d <= |s2^| + |fl(t) - t|, and v T_1 pays for the second part, not spent at that leaf. QED.
+
+**Partial sums.** A node's exact value is a subset sum, in [-N, P] with P + N = A, |P - N| = |sum|; computed with the
+errors below it, by theorem 2, P_k - N_k + g (P_k + N_k) <= (1 + g) max(P, N), g = (m - 1) w + v, if g <= 1. So every
+addition's exact result is at most `reach` = (1 + g) (A + total) / 2; for g > 1, (1 + g) A.
+
+**Growth.** Let t^ >= every |leaf| have at most p - ceil(log2 m) bits: then j t^ is a number of the format for j <= m, and
+since rounding is monotone a node with j leaves below has |exact result| <= j t^ and |computed| <= j t^ (induction). The
+k-th smallest of the internal nodes, counted by leaves, has at most k + 1 of them: a smallest node with l leaves has
+l - 2 strictly smaller ones inside it. Hence by (1) the nodes cost at most sum_{j=2..m} h(min(reach, j t^)).
+
+Every bound is evaluated in float64 with non-negative terms only and inflated at the end.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from certify.number.formats import Format
+from certify.number.rounding import addition_error, half_ulp, ufp
+from certify.number.upward import Array, inflate, lift
+from certify.profiles.order import Order
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is known of the leaves: n terms with sum |t| <= magnitude, |t| <= largest, an addend, |sum + addend| <= total.
+
+    leaf: "exact" (numbers of the accumulator), "underflow" (exact unless they underflow there), "rounded".
+    """
+
+    n: int
+    magnitude: Array
+    total: Array
+    largest: Array
+    addend: Array | None
+    leaf: str
+
+    @property
+    def leaves(self) -> int:
+        return self.n + (self.addend is not None)
+
+
+def terms(n: int, magnitude: npt.ArrayLike, total: npt.ArrayLike, largest: npt.ArrayLike, addend: npt.ArrayLike, leaf: str) -> Terms:
+    """Lifted copies (no bound underflows in float64 then); an addend that is zero everywhere is none."""
+    c = np.asarray(addend, dtype=np.float64)
+    m, s, t = (lift(np.asarray(x, dtype=np.float64)) for x in (magnitude, total, largest))
+    return Terms(n, m, s, np.minimum(t, m), lift(c) if np.any(c) else None, leaf)
+
+
+def summation_error(terms: Terms, format: Format, order: Order) -> Array:
+    """Upper bound of |computed - exact| in the accumulator `format`; inf where a partial sum may overflow."""
+    given = (terms.magnitude, terms.total, terms.largest, terms.addend)
+    shape = np.broadcast_shapes(*(x.shape for x in given if x is not None))
+    if terms.leaves == 0 or (terms.leaves == 1 and terms.leaf == "exact") or terms.n == 0:
+        return np.zeros(shape)
+    with np.errstate(over="ignore", invalid="ignore"):
+        tree = _Tree(terms, format)
+        bound = _blocked(tree, terms.leaves, 1)
+        extra = terms.addend is not None
+        if order.kind == "blocked" and order.block < terms.n:
+            bound = np.minimum(bound, _blocked(tree, order.block + extra, -(-terms.n // order.block) + extra))
+        if order.kind == "pairwise":
+            bound = np.minimum(bound, _levels(tree, _bits(terms.n) + extra))
+    bound = np.where(np.isfinite(tree.absolute) & ~np.isnan(bound), inflate(bound, 400), np.inf)
+    return np.array(np.broadcast_to(bound, shape))
+
+
+class _Tree:
+    """The quantities of the module's docstring that do not depend on the order."""
+
+    def __init__(self, terms: Terms, format: Format) -> None:
+        self.format, self.m, self.u = format, terms.leaves, format.unit_roundoff
+        self.v = self.u if terms.leaf == "rounded" else 0.0
+        self.w = self.u * (1.0 + self.v)
+        self.flushed = not format.subnormals
+        self.lost = format.eta * ((terms.n if terms.leaf != "exact" else 0) + (self.m if self.flushed else 0))
+        addend = 0.0 if terms.addend is None else terms.addend
+        total = np.asarray(terms.magnitude + addend)
+        self.absolute = total + self.lost
+        self.subset = np.minimum(total, 0.5 * total + 0.5 * terms.total) + self.lost
+        self.products = terms.magnitude + self.lost
+        self.largest = np.maximum(terms.largest, addend)
+        rounded = np.minimum(self.u * terms.magnitude, terms.n * half_ulp(terms.largest, format)) if self.v else 0.0
+        self.leaf_errors = np.where(terms.largest > format.max, np.inf, rounded) + self.lost
+
+    def theorem(self, leaves: int) -> float:
+        """(m - 1) w of theorem 2, with the terms that flushing inserts."""
+        return ((2 * leaves if self.flushed else leaves) - 1) * self.w
+
+    def reach(self, growth: float) -> Array:
+        """Upper bound of |exact result| of every addition; `growth` times the absolute sum bounds every partial error."""
+        return inflate((1.0 + growth) * (self.subset if growth <= 1.0 else self.absolute), 16)
+
+    def unit(self, bits: int) -> Array | None:
+        """t^: `largest` rounded up to p - bits bits, so that j t^ is a number of the format for j <= 2^bits."""
+        kept = self.format.precision - bits
+        if kept < 1:
+            return None
+        spacing = np.maximum(ufp(self.largest) * 2.0 ** (1 - kept), self.format.smallest_subnormal)
+        return np.asarray(np.ceil(self.largest / spacing) * spacing)
+
+    def overflow(self, reach: Array, unit: Array | None, leaves: int) -> Array:
+        """Where an addition's exact result may exceed the largest number."""
+        limit = reach if unit is None else np.minimum(reach, leaves * unit)
+        return np.asarray(limit > self.format.max)
+
+
+def _bits(n: int) -> int:
+    """ceil(log2 n)."""
+    return (n - 1).bit_length()
+
+
+def _capped(reach: Array, format: Format) -> Array:
+    """h(reach); a reach beyond the largest number is refused elsewhere, by its smaller companion j t^."""
+    return addition_error(np.minimum(reach, format.max), format)
+
+
+def _chain(count: int, unit: Array | None, cap: Array, format: Format) -> Array:
+    """Upper bound of sum_{j=2..count} min(cap, h(j unit)), one binade of j unit at a time.
+
+    With unit = s 2^e, 1 <= s < 2, the j with 2^i <= j s < 2^(i+1) end at ceil(2^(i+1)/s) - 1; float64 division cannot
+    carry the quotient past an integer, so that the computed end is never too large, and a j put into the next binade
+    only costs more. h <= u 2^(e+i) there, half of that where j unit is the power of two itself, and 0 up to the double
+    of the smallest normal number.
+    """
+    additions = max(count - 1, 0)
+    if unit is None or additions == 0:
+        return np.asarray(additions * cap) if additions else np.zeros_like(cap)
+    first = ufp(unit)
+    s = np.where(unit > 0.0, unit / np.where(first > 0.0, first, 1.0), 1.0)
+    covered = np.ones_like(s)
+    cost: Array = np.zeros(np.broadcast_shapes(cap.shape, s.shape))
+    for i in range(count.bit_length() + 1):
+        end = np.minimum(np.ceil(2.0 ** (i + 1) / s) - 1.0, float(count))
+        number = np.maximum(end - covered, 0.0)
+        power = first * 2.0**i
+        each = np.where(power <= format.smallest_normal, 0.0, format.unit_roundoff * power)
+        whole, half = np.minimum(cap, each), np.minimum(cap, 0.5 * each)
+        cost = cost + np.where((s == 1.0) & (number >= 1.0), half + (number - 1.0) * whole, number * whole)
+        covered = np.maximum(covered, end)
+    return cost
+
+
+def _blocked(tree: _Tree, inside: int, blocks: int) -> Array:
+    """Blocks of at most `inside` leaves in any order, then the block sums in any order ("any": one block).
+
+    Inside: theorem 2 per block, summed over blocks, or (1) with growth. Outside: K block sums are numbers of the format
+    with absolute sum at most (1 + gamma) A, gamma the block's factor of theorem 2; a sum of r of them has r `inside` leaves.
+    """
+    gamma = tree.theorem(inside) + tree.v
+    growth = gamma + (tree.theorem(blocks) * (1.0 + gamma) if blocks > 1 else 0.0)
+    reach = tree.reach(growth)
+    unit = tree.unit(_bits(inside) + _bits(blocks))
+    cap = _capped(reach, tree.format)
+    theorem = tree.theorem(inside) * tree.absolute + (tree.v * tree.products if tree.v else 0.0) + tree.lost
+    nodes = np.minimum((tree.m - 1) * cap, blocks * _chain(inside, unit, cap, tree.format))
+    bound = np.minimum(theorem, tree.leaf_errors + nodes)
+    if blocks > 1:
+        sums = tree.theorem(blocks) * (1.0 + gamma) * tree.absolute
+        bound = bound + np.minimum(sums, _chain(blocks, None if unit is None else inside * unit, cap, tree.format))
+    return np.where(tree.overflow(reach, unit, inside * blocks) | (tree.leaf_errors == np.inf), np.inf, bound)
+
+
+def _levels(tree: _Tree, height: int) -> Array:
+    """A tree of the given height: depth d has at most 2^d nodes of at most 2^(height - d) leaves each.
+
+    The nodes of one depth have disjoint leaves: their exact results have absolute sum at most (1 + v)(1 + u)^(height - d - 1) A,
+    of which u is lost; or each costs h(min(reach, 2^(height - d) t^)).
+    """
+    growth = math.expm1((height + 1) * tree.u) * (1.0 + 2.0**-50)
+    reach = tree.reach(growth)
+    unit = tree.unit(height)
+    cap = _capped(reach, tree.format)
+    bound = tree.leaf_errors
+    for depth in range(height):
+        together = tree.u * (1.0 + tree.v) * (1.0 + tree.u) ** (height - depth - 1) * tree.absolute
+        leaves = 2.0 ** (height - depth)
+        each = cap if unit is None else np.minimum(cap, addition_error(np.minimum(leaves * unit, tree.format.max), tree.format))
+        bound = bound + np.minimum(together, min(2**depth, tree.m - 1) * each)
+    return np.where(tree.overflow(reach, unit, 2**height) | (tree.leaf_errors == np.inf), np.inf, bound)
