@@ -12,9 +12,8 @@ value is one number for every x in X and every |d| <= r, the map is fixed; elsew
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,91 +22,7 @@ import numpy.typing as npt
 from certify.number.enclosure import Enclosure
 from certify.number.upward import Array, add_up
 from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, Tangents
-
-Indices = npt.NDArray[np.intp]
-
-
-class IndexMap:
-    """Output element j copies input element source[j]; -1 copies nothing. pull is the scatter-add of that map.
-
-    source: (rows, n); more than one row if the map differs from case to case. size: number of input elements.
-    """
-
-    def __init__(self, source: Indices, size: int) -> None:
-        self.rows, self.length = source.shape
-        self.size = size
-        if self.rows > 1:  # one long map over all cases
-            offset = np.arange(self.rows, dtype=np.intp)[:, None] * size
-            source = np.where(source < 0, -1, source + offset)
-        flat = source.reshape(-1)
-        total = self.rows * size
-        self.is_identity = flat.size == total and bool(np.array_equal(flat, np.arange(total)))
-        self.terms = 1
-        self._gather: Indices | None = None  # permutation: where each input element went
-        self._targets = self._order = self._starts = np.empty(0, dtype=np.intp)
-        if not self.is_identity:
-            self._prepare(flat, total)
-
-    def _prepare(self, flat: Indices, total: int) -> None:
-        copied = np.flatnonzero(flat >= 0)
-        counts = np.bincount(flat[copied], minlength=total)
-        self.terms = int(max(1, counts.max(initial=0)))
-        if self.terms == 1 and copied.size == total:
-            self._gather = np.empty(total, dtype=np.intp)
-            self._gather[flat[copied]] = copied
-            return
-        self._targets = np.flatnonzero(counts)
-        if self.terms == 1:
-            self._order = np.empty(total, dtype=np.intp)
-            self._order[flat[copied]] = copied
-            self._order = self._order[self._targets]
-            return
-        self._order = copied[np.argsort(flat[copied], kind="stable")]
-        present = counts[self._targets]
-        self._starts = np.concatenate(([0], np.cumsum(present)[:-1])).astype(np.intp)
-        self._even = int(present[0]) if bool((present == present[0]).all()) else 0
-
-    def pull(self, a: Array) -> Array:
-        """The transposed map: (R, n) multipliers to (R, size)."""
-        if self.is_identity:
-            return a
-        if self.rows > 1:
-            a = np.broadcast_to(a, (self.rows, self.length)).reshape(1, -1)
-        if self._gather is not None:
-            result = np.take(a, self._gather, axis=1)
-        else:
-            result = np.zeros((a.shape[0], self.rows * self.size))
-            if self._targets.size:
-                result[:, self._targets] = self._collected(np.take(a, self._order, axis=1))
-        return result if self.rows == 1 else result.reshape(self.rows, self.size)
-
-    def _collected(self, sorted_a: Array) -> Array:
-        if self.terms == 1:
-            return sorted_a
-        if self._even:
-            return np.asarray(sorted_a.reshape(sorted_a.shape[0], -1, self._even).sum(axis=2))
-        return np.asarray(np.add.reduceat(sorted_a, self._starts, axis=1))
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """A cache key with the way to build what it stands for."""
-
-    key: Hashable
-    build: Callable[[], tuple[IndexMap, npt.NDArray[np.bool_]]] = field(compare=False)
-
-
-@lru_cache(maxsize=64)
-def _remembered(request: _Request) -> tuple[IndexMap, npt.NDArray[np.bool_]]:
-    return request.build()
-
-
-def _frozen(value: Any) -> Hashable:
-    if isinstance(value, np.ndarray):
-        return (value.shape, value.dtype.str, value.tobytes())
-    if isinstance(value, list | tuple):
-        return tuple(_frozen(v) for v in value)
-    return value  # type: ignore[no-any-return]
+from certify.semantics.families.index_map import IndexMap, frozen, remembered, rows_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,11 +98,12 @@ class Movement:
             # What follows a renumbering is a copy; what does not is a constant of the operator's own.
             with np.errstate(invalid="ignore"):
                 copied = (np.asarray(value(*shifted, **attributes)) - first == size) & (size > 0)
-            source = np.where(copied, first, -1.0).astype(np.intp).reshape(first.shape[0], -1)
-            return IndexMap(source, size), ~copied
+            source = np.where(copied, first, -1.0).astype(np.intp)
+            return IndexMap(rows_of(source), size), ~copied
 
-        key = (self.domain, self.name, self.since, shapes, _frozen(sorted((k, _frozen(v)) for k, v in attributes.items())))
-        return _remembered(_Request((key, tuple((i, _frozen(x)) for i, x in steering.items())), build))
+        key = (self.domain, self.name, self.since, shapes, frozen(attributes))
+        found: tuple[IndexMap, npt.NDArray[np.bool_]] = remembered((key, tuple((i, frozen(x)) for i, x in steering.items())), build)
+        return found
 
     def is_linear(self, X: Operands, r: Radii) -> bool:
         """True where no steering element may change: L is then the whole story."""
@@ -218,7 +134,7 @@ class Movement:
             return np.where(filled, 0.0, out) if fills else np.asarray(out)
 
         def pull(a: Array) -> Sequence[Array | None]:
-            flat = index_map.pull(np.ascontiguousarray(a).reshape(a.shape[0], -1))
+            flat = index_map.pull(rows_of(np.ascontiguousarray(a)))
             parts: list[Array | None] = []
             start = 0
             for i, shape in enumerate(shapes):
