@@ -25,7 +25,7 @@ class _Certify(click.RichCommand):
         return "\n".join([super().get_help(ctx), *([" Other commands (certify COMMAND --help):", *lines] if lines else [])])
 
 
-@click.command(cls=_Certify, no_args_is_help=True)
+@click.command(cls=_Certify)
 @options.model
 @options.CLAIM
 @options.INPUTS

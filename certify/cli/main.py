@@ -45,9 +45,12 @@ def load(name: str) -> click.Command:
 def run(arguments: Sequence[str]) -> int:
     """Run the command that `arguments` ask for; its exit code. Raises whatever the command raises."""
     name, rest = DEFAULT, list(arguments)
-    if rest and rest[0] in commands():
+    if not rest:
+        load(DEFAULT).main(["--help"], prog_name="certify", standalone_mode=False)
+        return 2
+    if rest[0] in commands():
         name = rest.pop(0)
-    elif rest and _is_misspelt(rest[0]):
+    elif _is_misspelt(rest[0]):
         near = difflib.get_close_matches(rest[0], commands(), n=1)
         hint = f"; did you mean `certify {near[0]}`?" if near else ""
         raise UsageError(f"{rest[0]}: neither a model file nor a command{hint} (`certify --help` lists the commands)")
