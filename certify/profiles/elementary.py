@@ -16,6 +16,7 @@ from importlib import resources
 from certify.number.formats import Format
 
 _ULPS = 8.0
+_NARROW_ULPS = 2.0  # kernels that compute in a format narrower than fp32
 _MORE_ULPS = {"tanh": 16.0}  # onnxruntime in fp64: 8.0 where the result nears 1
 _EXACT = frozenset(("sqrt", "reciprocal"))  # correctly rounded, as IEEE 754 demands of sqrt and division
 # Absolute errors in units of u, of results up to about 1; larger results are covered by the ulps.
@@ -58,13 +59,15 @@ class Accuracies:
         if kernel in _EXACT:
             return Accuracy(0.5, 0.0)
         absolute = _ABSOLUTE.get(kernel, 0.0) * format.unit_roundoff
-        return Accuracy(_MORE_ULPS.get(kernel, _ULPS), absolute + _tiny(format))
+        ulps = _MORE_ULPS.get(kernel, _ULPS) if format.precision >= 24 else _NARROW_ULPS
+        return Accuracy(ulps, absolute + _tiny(format))
 
     @property
     def assumptions(self) -> tuple[str, ...]:
         generic = (
             f"Elementary functions are within {_ULPS:g} ulps of the kernel's format "
-            f"({', '.join(f'{kernel} {ulps:g}' for kernel, ulps in _MORE_ULPS.items())}; sqrt and reciprocal correctly rounded), "
+            f"({', '.join(f'{kernel} {ulps:g}' for kernel, ulps in _MORE_ULPS.items())}; {_NARROW_ULPS:g} where that is narrower than fp32; "
+            "sqrt and reciprocal correctly rounded), "
             "and may flush results below the smallest normal number of fp32, bf16, tf32 or fp64; "
             "these have an absolute error besides, in units of u: "
             + ", ".join(f"{kernel} {units:g}" for kernel, units in _ABSOLUTE.items())

@@ -106,9 +106,10 @@ class _Tree:
         self.absolute = total + self.lost
         self.subset = np.minimum(total, 0.5 * total + 0.5 * terms.total) + self.lost
         self.products = terms.magnitude + self.lost
-        self.largest = np.maximum(terms.largest, addend)
+        largest = np.maximum(terms.largest, addend)
+        self.largest = np.minimum(largest, format.max)
         rounded = np.minimum(self.u * terms.magnitude, terms.n * half_ulp(terms.largest, format)) if self.v else 0.0
-        self.leaf_errors = np.where(terms.largest > format.max, np.inf, rounded) + self.lost
+        self.leaf_errors = np.where(largest > format.max, np.inf, rounded) + self.lost
 
     def theorem(self, leaves: int) -> float:
         """(m - 1) w of theorem 2, with the terms that flushing inserts."""

@@ -156,7 +156,8 @@ class TensorCoreProfile:
         listed = ", ".join(f"{name}: {b.terms} products, F = {b.fraction}, {b.kept} bits kept" for name, b in self.blocks.items())
         return (
             f"Contractions run on tensor cores as modelled by MMA-Sim, blocks aligned, truncated and chained in any order ({listed}).",
-            "Contractions of other formats, and all other kernels, follow the premises below; convolutions are inner products, not Winograd or FFT.",
+            "Contractions of other formats, and all other kernels, follow the premises below.",
+            "Convolutions are computed as inner products, not by Winograd's or Fourier transforms.",
             "The addend of a contraction and the joining of split sums are fp32 additions to nearest; accumulators are fp32, not fp16.",
             "Where a bf16 or tf32 factor is subnormal (below 1.2e-38) the other is at most 2^64.",
             *(("fp32 operands of contractions are truncated to tf32 on entry.",) if self._truncates else ()),

@@ -32,7 +32,9 @@ def test_properties_agree_with_gfloat(name: str) -> None:
     assert ours.unit_roundoff == theirs.eps / 2
 
 
-@pytest.mark.parametrize("name, dtype", [("bf16", ml_dtypes.bfloat16), ("fp8e4m3", ml_dtypes.float8_e4m3fn), ("fp8e5m2", ml_dtypes.float8_e5m2)])
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("bf16", ml_dtypes.bfloat16), ("fp8e4m3", ml_dtypes.float8_e4m3fn), ("fp8e5m2", ml_dtypes.float8_e5m2)]
+)
 def test_properties_agree_with_ml_dtypes(name: str, dtype: type) -> None:
     info = ml_dtypes.finfo(dtype)
     assert FORMATS[name].max == float(info.max)

@@ -15,7 +15,7 @@ from certify.number.rounding import full_ulp, half_ulp, round_to, ufp, ulp
 from certify.number.upward import Array
 
 DTYPES = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16, "fp8e4m3": ml_dtypes.float8_e4m3fn, "fp8e5m2": ml_dtypes.float8_e5m2}
-ALL = list(FORMATS.values()) + [FORMATS["fp16"].flushed(), FORMATS["fp8e4m3"].saturating(), synthetic_format(7)]
+ALL = [*FORMATS.values(), FORMATS["fp16"].flushed(), FORMATS["fp8e4m3"].saturating(), synthetic_format(7)]
 
 
 def positive_codes(name: str) -> Array:
@@ -32,7 +32,8 @@ def probes(numbers: Array) -> tuple[Array, Array, Array]:
     low, high = numbers[:-1], numbers[1:]
     middle = (low + high) / 2
     even = np.where(np.arange(low.size) % 2 == 0, low, high)  # codes are consecutive integers: even code, even significand
-    x = np.concatenate([numbers, middle, np.nextafter(middle, 0), np.nextafter(middle, np.inf), np.nextafter(high, 0), np.nextafter(low, np.inf)])
+    beside = [np.nextafter(middle, 0), np.nextafter(middle, np.inf), np.nextafter(high, 0), np.nextafter(low, np.inf)]
+    x = np.concatenate([numbers, middle, *beside])
     return x, np.concatenate([numbers, even, low, high, high, low]), np.concatenate([numbers, low, low, low, low, low])
 
 
@@ -84,8 +85,8 @@ def test_nan_and_signed_zero() -> None:
         np.testing.assert_array_equal(np.signbit(got[[0, 1, 3]]), [False, True, True])
 
 
-@pytest.mark.parametrize("mode, theirs", [("nearest", gfloat.RoundMode.TiesToEven), ("zero", gfloat.RoundMode.TowardZero)])
-@pytest.mark.parametrize("name, info", [
+@pytest.mark.parametrize(("mode", "theirs"), [("nearest", gfloat.RoundMode.TiesToEven), ("zero", gfloat.RoundMode.TowardZero)])
+@pytest.mark.parametrize(("name", "info"), [
     ("fp32", gfloat.formats.format_info_binary32),
     ("tf32", replace(gfloat.formats.format_info_bfloat16, name="tf32", k=19, precision=11, num_high_nans=1023)),
     ("bf16", gfloat.formats.format_info_bfloat16),
