@@ -40,8 +40,9 @@ def _conv_transpose(node: Node, shapes: Shapes, output: Shape) -> int | None:
     """Input channels of a group times the kernel taps that meet in one output position."""
     weights = _shape(shapes, 1)
     rank = len(weights) - 2
-    strides, dilations = node.attributes.get("strides", (1,) * rank), node.attributes.get("dilations", (1,) * rank)
-    taps = (ceil(k / (s // gcd(s, d))) for k, s, d in zip(weights[2:], strides, dilations, strict=True))
+    strides: tuple[int, ...] = node.attributes.get("strides", (1,) * rank)
+    dilations: tuple[int, ...] = node.attributes.get("dilations", (1,) * rank)
+    taps = [ceil(k / (s // gcd(s, d))) for k, s, d in zip(weights[2:], strides, dilations, strict=True)]
     return weights[0] // int(node.attributes.get("group", 1)) * prod(taps)
 
 
