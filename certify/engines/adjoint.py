@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from certify.analysis.problem import Problem, Step
-from certify.engines.contract import ErrorBound, Functional, Guarantee, Lost, Progress
+from certify.engines.contract import ErrorBound, Functional, Guarantee, Progress
 from certify.engines.running import State, advance, full
 from certify.number.upward import UNIT_ROUNDOFF, Array, add_up, inflate, lift
 from certify.semantics.contract import Linearization
@@ -241,33 +241,18 @@ def output_rows(shape: tuple[int, ...]) -> Array:
     return np.eye(size).reshape(size, *shape[1:])
 
 
-def solve(problem: Problem, rounding: bool = True, work_limit: float = WORK_LIMIT, progress: Progress | None = None) -> tuple[ErrorBound, list[Sweep]]:
-    """Every case in turn: refined tubes, then one functional per output element, then attribution."""
-    sweeps, outputs, contributions = [], {name: [] for name in problem.outputs}, {name: [] for name in problem.outputs}
-    lost: list[Lost | None] = []
-    for case in range(problem.cases):
-        one = sweep(problem.case(case), rounding, work_limit, _scaled(progress, case, problem.cases))
-        for name in problem.outputs:
-            bound, parts = _output(one, name)
-            outputs[name].append(bound)
-            contributions[name].append(parts)
-        lost.append(one.state.lost[0])
-        sweeps.append(one)
-    return (
-        ErrorBound(
-            Guarantee.PROVED,
-            "adjoint",
-            {name: np.concatenate(bounds) for name, bounds in outputs.items()},
-            _stack(problem, [one.state.tubes for one in sweeps]),
-            _stack(problem, [one.state.local for one in sweeps]),
-            {name: _gather(parts) for name, parts in contributions.items()},
-            tuple(lost),
-        ),
-        sweeps,
-    )
+def solve(problem: Problem, rounding: bool = True, work_limit: float = WORK_LIMIT, progress: Progress | None = None) -> tuple[ErrorBound, Sweep]:
+    """One case: refined tubes, then one functional per output element, attributed to the steps."""
+    one = sweep(problem, rounding, work_limit, progress)
+    found = {name: _output(one, name) for name in problem.outputs}
+    outputs = {name: bound for name, (bound, _) in found.items()}
+    contributions = {name: shares for name, (_, shares) in found.items()}
+    state = one.state
+    bound = ErrorBound(Guarantee.PROVED, "adjoint", outputs, state.tubes, state.local, contributions, tuple(state.lost))
+    return bound, one
 
 
-def _output(one: Sweep, name: str) -> tuple[Array, dict[str, float]]:
+def _output(one: Sweep, name: str) -> tuple[Array, dict[str, Array]]:
     X = one.problem.values[name]
     tube = one.state.tubes.get(name)
     if tube is None or name not in one.steps:
@@ -275,24 +260,5 @@ def _output(one: Sweep, name: str) -> tuple[Array, dict[str, float]]:
     shares: dict[str, Array] = {}
     bound = one.bound(Functional(name, output_rows(X.shape)), shares)
     bound = np.minimum(bound, np.broadcast_to(tube, X.shape).reshape(-1))
-    worst = int(np.argmax(bound)) if bound.size else 0
-    return bound.reshape(X.shape), {step: float(share[worst]) for step, share in shares.items() if share.size}
-
-
-def _gather(parts: list[dict[str, float]]) -> dict[str, Array]:
-    names = {name for part in parts for name in part}
-    return {name: np.array([part.get(name, 0.0) for part in parts]) for name in sorted(names)}
-
-
-def _stack(problem: Problem, each: list[dict[str, Array]]) -> dict[str, Array]:
-    names = {name for one in each for name in one}
-    return {
-        name: np.concatenate([full(one.get(name), problem.values[name].shape, 1) for one in each])
-        for name in sorted(names)
-    }
-
-
-def _scaled(progress: Progress | None, case: int, cases: int) -> Progress | None:
-    if progress is None:
-        return None
-    return lambda stage, share: progress(stage, (case + share) / cases)
+    worst = slice(0, 0) if bound.size == 0 else slice(int(np.argmax(bound)), int(np.argmax(bound)) + 1)
+    return bound.reshape(X.shape), {step: share[worst] for step, share in shares.items()}

@@ -7,7 +7,7 @@ shares one array as lo and hi. Additions and multiplications step outward only w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,6 +96,11 @@ class Enclosure:
 def hull(a: Enclosure, b: Enclosure) -> Enclosure:
     """The smallest enclosure containing both."""
     return Enclosure(np.minimum(a.lo, b.lo), np.maximum(a.hi, b.hi))
+
+
+def concatenate(parts: Sequence[Enclosure]) -> Enclosure:
+    """Enclosures joined along the case axis."""
+    return Enclosure(np.concatenate([part.lo for part in parts]), np.concatenate([part.hi for part in parts]))
 
 
 def intersect(a: Enclosure, b: Enclosure) -> Enclosure:

@@ -1,0 +1,122 @@
+"""Solve case after case with one engine, and keep what a certificate needs, so that memory is that of one case."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from certify.analysis.problem import Problem
+from certify.analysis.reference import conversion
+from certify.engines import adjoint, running
+from certify.engines.contract import ErrorBound, Guarantee, Lost, Progress
+from certify.engines.decisions import Margin, margins
+from certify.number.upward import Array, add_up
+
+Pair = tuple[Problem, Problem]
+"""(stored, exact): one case of the model as the runtime holds it, and as it stands in the file (the same object if equal)."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepFacts:
+    """Largest values over cases and elements, of one step: its tube, the rounding born there, the magnitude of its result."""
+
+    tube: float = 0.0
+    local: float = 0.0
+    magnitude: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """One output, (cases, *shape) each.
+
+    reference:  z_exact, the trajectory around which everything is said (the middle of the range for a region).
+    conversion: |z_stored - z_exact|. rounding: |computed - z_stored|. doubt: |exact - z_exact|.
+    total:      their sum, rounded up: |computed - exact|.
+    """
+
+    reference: Array
+    conversion: Array
+    rounding: Array
+    doubt: Array
+    total: Array
+
+
+@dataclass
+class Answer:
+    """What one engine found.
+
+    shares:    by output and step, the step's part of the bound of the worst element of the worst case.
+    decisions: per output, (case, Margin) for every argmax over its last axis.
+    steps:     by step output. first, first_exact: the first case's problems, for what is shown of nodes and cross-checked.
+    lost:      per case, where finiteness was lost.
+    """
+
+    engine: str
+    guarantee: Guarantee = Guarantee.PROVED
+    outputs: dict[str, Bounds] = field(default_factory=dict)
+    shares: dict[str, dict[str, float]] = field(default_factory=dict)
+    decisions: dict[str, list[tuple[int, Margin]]] = field(default_factory=dict)
+    steps: dict[str, StepFacts] = field(default_factory=dict)
+    lost: list[Lost | None] = field(default_factory=list)
+    first: Problem | None = None
+    first_exact: Problem | None = None
+
+
+def answer(pairs: Iterable[Pair], count: int, engine: str, decide: Sequence[str], progress: Progress | None = None) -> Answer:
+    """Bounds of every case. engine: "adjoint" or "running"; decide: outputs whose last axis is read by argmax (adjoint only)."""
+    result = Answer(engine)
+    pieces: dict[str, list[Bounds]] = {}
+    worst: dict[str, float] = {}
+    for case, (stored, exact) in enumerate(pairs):
+        told = _part(progress, case, count)
+        if engine == "running":
+            bound, doubt = running.solve(stored, True, told), running.solve(exact, False)
+        else:
+            bound, sweep = adjoint.solve(stored, True, progress=told)
+            doubt, still = adjoint.solve(exact, False)
+            for name in decide:
+                result.decisions.setdefault(name, []).extend(
+                    (case, margin) for margin in margins(sweep, still, name, bound.outputs[name], doubt.outputs[name])
+                )
+        _keep(result, bound, stored)
+        result.first_exact = result.first_exact or exact
+        for name in stored.outputs:
+            pieces.setdefault(name, []).append(_bounds(stored, exact, bound, doubt, name))
+            largest = float(bound.outputs[name].max(initial=0.0))
+            if largest >= worst.get(name, 0.0):
+                worst[name] = largest
+                result.shares[name] = {step: float(share[0]) for step, share in bound.contributions.get(name, {}).items() if share.size}
+    for name, parts in pieces.items():
+        result.outputs[name] = Bounds(*(np.concatenate([getattr(part, kind) for part in parts]) for kind in Bounds.__slots__))
+    return result
+
+
+def _bounds(stored: Problem, exact: Problem, bound: ErrorBound, doubt: ErrorBound, name: str) -> Bounds:
+    X = exact.values[name]
+    moved, rounding = conversion(stored, exact, name), bound.outputs[name]
+    region = not X.is_point
+    unknown = np.zeros(X.shape) if region else doubt.outputs[name]  # over a region the values enclose the exact ones
+    return Bounds(X.mid, moved, rounding, unknown, add_up(moved, rounding, unknown))
+
+
+def _keep(result: Answer, bound: ErrorBound, problem: Problem) -> None:
+    result.first = result.first or problem
+    result.lost.extend(bound.lost)
+    for step in problem.steps:
+        name = step.output
+        known = result.steps.get(name, StepFacts())
+        tube = bound.tubes.get(name)
+        result.steps[name] = StepFacts(
+            max(known.tube, 0.0 if tube is None else float(tube.max(initial=0.0))),
+            max(known.local, float(bound.local[name].max(initial=0.0))),
+            max(known.magnitude, float(problem.values[name].mag.max(initial=0.0))),
+        )
+
+
+def _part(progress: Progress | None, case: int, cases: int) -> Progress | None:
+    if progress is None:
+        return None
+    told: Callable[[str, float], None] = progress
+    return lambda stage, share: told(stage, (case + share) / cases)

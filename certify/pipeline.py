@@ -1,0 +1,170 @@
+"""The whole way from a request to a certificate, top to bottom."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from certify.analysis.bind import Program, bind
+from certify.analysis.problem import Problem
+from certify.analysis.reference import at_points, over_region, stored_inputs
+from certify.certificate.assemble import lost_bounds, node_results, output_results
+from certify.certificate.contract import Certificate, Claim, InputFacts, ModelFacts, ProfileFacts, Validation
+from certify.data import Inputs, inputs_for, read
+from certify.engines import running
+from certify.engines.answer import Answer, answer
+from certify.errors import UsageError
+from certify.gate import judge
+from certify.graph.load import load
+from certify.graph.model import ModelGraph
+from certify.number.enclosure import Enclosure, concatenate
+from certify.number.formats import Format, format_named, from_onnx
+from certify.number.upward import Array
+from certify.profiles import profile_named
+from certify.profiles.contract import Profile
+from certify.request import Progress, Request, no_progress
+
+LATER_ENGINES = ("sketch", "probabilistic", "sampled")
+
+
+def run(request: Request, progress: Progress = no_progress) -> Certificate:
+    """Certify. Raises the errors of `certify.errors`, each naming what is at fault."""
+    clock = _Clock(progress)
+    if request.engine in LATER_ENGINES:
+        raise UsageError(f"--engine {request.engine}: not available in this version; choose auto, running or adjoint")
+    with clock("reading the model"):
+        raw = None if request.data is None else read(request.data)
+        graph = load(request.model, request.shapes, None if raw is None else raw.shapes)
+        profile = profile_named(request.profile, _format(request.dtype), _format(request.accumulate), str(request.summation))
+        program = bind(graph, profile)
+    with clock("reading the inputs"):
+        inputs = inputs_for(graph, request, raw)
+    with clock("bounding the error"):
+        decide = _decision_outputs(graph, program, request)
+        engine = "adjoint" if request.engine == "auto" else request.engine
+        found = answer(problems(program, inputs), inputs.facts.cases, engine, decide, progress)
+    observed: dict[str, Array] = {}
+    validation: Validation | None = None
+    if request.validate:
+        with clock("validating"):
+            observed, validation = _validated(graph, program, profile, inputs, found, request)
+    certificate = Certificate(
+        model=_model_facts(graph, request),
+        claim=_claim(program, profile, inputs.facts, request),
+        guarantee=found.guarantee,
+        outputs=output_results(found, observed),
+        nodes=node_results(graph, found),
+        lost=lost_bounds(found),
+        validation=validation,
+    )
+    certificate = replace(certificate, timings=clock.seconds, peak_memory_bytes=_peak_memory())
+    return replace(certificate, gate=judge(certificate, request.budgets))
+
+
+@dataclass
+class _Clock:
+    progress: Progress
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        self.progress(stage, None)
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = time.perf_counter() - start
+
+
+def _peak_memory() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _format(name: str | None) -> Format | None:
+    return None if name is None else format_named(name)
+
+
+def problems(program: Program, inputs: Inputs) -> Iterator[tuple[Problem, Problem]]:
+    """(stored, exact) case by case: the same object where storing changes neither constants nor inputs."""
+    if inputs.box is not None:
+        region = over_region(program, inputs.box)
+        yield region, region
+        return
+    for case in range(inputs.facts.cases):
+        points = {name: x[case : case + 1] if x.shape[0] > 1 else x for name, x in inputs.points.items()}
+        held, radii = stored_inputs(program, points)
+        exact = at_points(program, program.exact, points, {})
+        same = not radii and not program.converts_constants and all(held[name] is points[name] for name in held)
+        yield (exact if same else at_points(program, program.stored, held, radii)), exact
+
+
+def _decision_outputs(graph: ModelGraph, program: Program, request: Request) -> list[str]:
+    """Outputs read by argmax: rank 2 or 3 with two classes or more, or those that a budget names."""
+    asked = {budget.output for budget in request.budgets if budget.kind == "argmax"}
+    found = []
+    for name in program.outputs:
+        shape = graph.values[name].shape
+        named = name in asked or None in asked
+        if program.formats[name] is not None and shape and shape[-1] >= 2 and (named or len(shape) in (2, 3)):
+            found.append(name)
+    return [] if request.region else found
+
+
+def _validated(
+    graph: ModelGraph, program: Program, profile: Profile, inputs: Inputs, found: Answer, request: Request
+) -> tuple[dict[str, Array], Validation]:
+    """Run what conforms. A region is attacked at points drawn from it, each against its own reference."""
+    from certify.validate.runs import Subject, validate
+
+    floats = [name for name in program.outputs if program.formats[name] is not None]
+    attacked = inputs if inputs.box is None else inputs_for(graph, replace(request, region=False))
+    exact = found.first_exact
+    if inputs.box is None:
+        around = {name: Enclosure.point(found.outputs[name].reference).widen(found.outputs[name].doubt) for name in floats}
+    else:
+        pieces = [problem for _, problem in problems(program, attacked)]
+        exact = pieces[0]
+        bounds = [running.solve(piece, False).outputs for piece in pieces]
+        around = {
+            name: concatenate([Enclosure.point(piece.values[name].lo).widen(bound[name]) for piece, bound in zip(pieces, bounds, strict=True)])
+            for name in floats
+        }
+    model = request.model if not isinstance(request.model, Path) else str(request.model)
+    subject = Subject(model, program, profile, str(request.summation), attacked.points, attacked.facts.cases, _native(graph, profile))
+    comparison, validation = validate(subject, exact, around, {name: found.outputs[name].total for name in floats})
+    observed = comparison.observed
+    if inputs.box is not None:
+        observed = {name: x.max(axis=0, keepdims=True) for name, x in observed.items()}
+    return observed, validation
+
+
+def _native(graph: ModelGraph, profile: Profile) -> bool:
+    """True if every float tensor is stored as declared, in fp32 or fp64: onnxruntime's run of the file conforms."""
+    declared = {from_onnx(value.elem_type) for value in graph.values.values()} - {None}
+    return all(f is not None and f.name in ("fp32", "fp64") and profile.storage(f) == f for f in declared)
+
+
+def _model_facts(graph: ModelGraph, request: Request) -> ModelFacts:
+    return ModelFacts(request.model_path, graph.sha256, graph.opsets.get("", 0), graph.parameters, graph.source_nodes)
+
+
+def _claim(program: Program, profile: Profile, inputs: InputFacts, request: Request) -> Claim:
+    return Claim(
+        dtype=request.dtype or _own_dtype(program),
+        accumulate=request.accumulate or _own_accumulator(program),
+        profile=ProfileFacts(profile.name, profile.assumptions),
+        inputs=inputs,
+        summation=str(request.summation),
+    )
+
+
+def _own_dtype(program: Program) -> str:
+    names = {storage.name for name in program.outputs if (storage := program.formats[name]) is not None}
+    return "+".join(sorted(names)) or "integer"
+
+
+def _own_accumulator(program: Program) -> str:
+    floats = [step.arithmetic.accumulator.name for step in program.steps if program.formats[step.output] is not None]
+    return "+".join(sorted(set(floats))) or "none"
