@@ -49,7 +49,7 @@ def render(document: Document, console: Console, verbose: bool = False) -> None:
     limit = None if verbose else SHOWN
     for output in document.outputs:
         console.print(_output(output, document, limit))
-    for section in (_budgets(gate), _lost(document), _hazards(document), _nodes(document.nodes, limit), _violations(document, limit)):
+    for section in (_budgets(gate), _lost(document), _hazards(document), _nodes(document.nodes, limit), _validation(document, limit)):
         if section is not None:
             console.print(section)
     console.print(_timings(document))
@@ -112,9 +112,8 @@ def _output(output: Output, document: Document, limit: int | None) -> Padding:
     grid.add_row("rounding", Text(f"{words.above(output.rounding_max)}   arithmetic"))
     validation = document.validation
     if output.observed_max is not None and output.tightness is not None and validation is not None:
-        runs = f"largest of {words.plural(validation.runs, 'run')} on {validation.runtime} against {validation.reference}"
-        grid.add_row("observed", Text(f"{words.near(output.observed_max, 4)}   {runs}"))
-        grid.add_row("tightness", Text(words.ratio(output.tightness)))
+        grid.add_row("observed", Text(f"{words.near(output.observed_max, 4)}   largest of {words.plural(validation.runs, 'run')}"))
+        grid.add_row("tightness", Text(f"{words.ratio(output.tightness)}   bound / observed"))
     else:
         grid.add_row("observed", Text("nothing was run", style="dim"))
     if len(output.ladder) > 1:
@@ -203,17 +202,19 @@ def _cell(x: float | None) -> str:
 
 
 def _bar(share: float) -> str:
-    """A bar of eighths of a character, full at 1."""
-    eighths = min(BAR * 8, max(1, round(share * BAR * 8)))
+    """A bar in eighths of a character, full at a share of 1."""
+    eighths = min(BAR * 8, round(share * BAR * 8))
     whole, part = divmod(eighths, 8)
     return "█" * whole + " ▏▎▍▌▋▊▉"[part].strip()
 
 
-def _violations(document: Document, limit: int | None) -> Padding | None:
+def _validation(document: Document, limit: int | None) -> Padding | None:
     validation = document.validation
-    if validation is None or not validation.violated:
+    if validation is None:
         return None
     grid = _rows()
+    grid.add_row("validation", Text(f"{words.plural(validation.runs, 'run')}: {validation.runtime}"))
+    grid.add_row("against", Text(validation.reference))
     for i, v in enumerate(validation.violated[:limit]):
         where = f"{v.output}{v.index}, case {v.case}: observed {words.near(v.observed, 7)}, bound {words.near(v.bound, 7)}"
         grid.add_row("violations" if i == 0 else "", Text(where, style="bold red"))

@@ -1,0 +1,51 @@
+"""The README's commands do what it says, word for word; installing is .ci/run's part."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from certify.cli.main import main
+
+BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
+
+
+def blocks(root: Path, language: str) -> list[str]:
+    return [body for kind, body in BLOCK.findall((root / "README.md").read_text(encoding="utf-8")) if kind == language]
+
+
+def test_two_commands_do_all_the_setup(root: Path) -> None:
+    first, second = (block.strip() for block in blocks(root, "sh")[:2])
+    assert first.startswith("python -m pip install . && certify models/")
+    assert second == 'python -m pip install -e ".[test]" && python -m pytest -q -n 2'
+    assert second.split(" && ")[1] in (root / ".ci/run").read_text()
+
+
+def test_the_first_command_certifies(root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root)
+    command, *arguments = shlex.split(blocks(root, "sh")[0].split("&&")[1])
+    assert command == "certify"
+    assert main(arguments) == 0
+    assert "CERTIFIED" in capsys.readouterr().out
+
+
+def test_the_python_example_runs(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "models").symlink_to(root / "models")
+    monkeypatch.chdir(tmp_path)
+    exec(blocks(root, "python")[0], {})
+    found = json.loads((tmp_path / "certificate.json").read_text())
+    assert found["schema"] == "certify/1"
+    assert found["model"]["path"] == "models/digits_mlp.onnx"
+
+
+def test_the_settings_example_is_accepted(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from certify.cli import settings
+
+    (tmp_path / "pyproject.toml").write_text(blocks(root, "toml")[0])
+    monkeypatch.chdir(tmp_path)
+    found = settings.defaults(["models/digits_mlp.onnx"], tmp_path)
+    assert found == {"dtype": "bf16", "data": str(tmp_path / "models/digits_mlp.npz"), "budget": ["argmax"]}
