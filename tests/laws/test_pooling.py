@@ -1,0 +1,103 @@
+"""Laws of the averaging pools, and their values against onnxruntime on all combinations of attributes."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from mpmath import mpf
+
+from certify.semantics.contract import lookup
+from certify.semantics.ops import pooling  # noqa: F401 - registers the rules
+from tests.laws.kit import check_rule
+from tests.laws.reference import runtime
+
+rng = np.random.default_rng(5)
+LO = rng.normal(size=(1, 2, 5))
+BOX = ((LO, LO + 0.25 * rng.integers(0, 2, LO.shape)),)
+HARD = [
+    (np.array([[[0.0, -0.0, 2.0**-1074, 2.0**-1022, 1.0], [2.0**53, 1.0, -(2.0**53), 0.1, 0.2]]]),),
+    (np.array([[[2.0**1000, 2.0**1000, -(2.0**1000), 1.0, 3.0], [0.0, 0.0, 0.0, 0.0, 0.0]]]),),
+]
+
+
+def groups(x: Any, kernel_shape: Any, strides: Any, pads: Any, dilations: Any, count_include_pad: int = 0, ceil_mode: int = 0) -> Any:
+    """For each window of a 1-D pool its elements inside and its divisor, from the definition."""
+    extent, (k,), (s,), (d,) = x.shape[-1], kernel_shape, strides, dilations
+    free = extent + sum(pads) - ((k - 1) * d + 1)
+    count = (-(-free // s) if ceil_mode else free // s) + 1
+    if ceil_mode and (count - 1) * s >= extent + pads[0]:
+        count -= 1
+    for n, c, p in itertools.product(*(range(m) for m in x.shape[:2]), range(count)):
+        places = [p * s + t * d - pads[0] for t in range(k)]
+        inside = [x[n, c, q] for q in places if 0 <= q < extent]
+        padded = [q for q in places if -pads[0] <= q < extent + pads[1]]
+        yield (n, c, p), count, inside, len(padded) if count_include_pad else len(inside)
+
+
+def oracle(x: Any, **attributes: Any) -> Any:
+    return _pooled(x, attributes, lambda inside, divisor: sum(inside, start=mpf(0)) / max(divisor, 1))
+
+
+def _pooled(x: Any, attributes: dict[str, Any], average: Any) -> Any:
+    out = None
+    for where, count, inside, divisor in groups(x, **attributes):
+        out = np.empty((*x.shape[:2], count), dtype=object) if out is None else out
+        out[where] = average(inside, divisor)
+    return out
+
+
+def kernel(machine: Any, x: Any, **attributes: Any) -> Any:
+    def average(inside: Any, divisor: int) -> Any:
+        total = machine.accumulator.fl_sum(np.array(inside, dtype=object)[None])[0]
+        return machine.fl(machine.accumulator.fl(total / divisor))
+
+    return _pooled(x, attributes, average)
+
+
+ATTRIBUTES = [
+    {"kernel_shape": [2], "strides": [2], "pads": [0, 0], "dilations": [1]},
+    {"kernel_shape": [3], "strides": [1], "pads": [1, 1], "dilations": [1], "count_include_pad": 1},
+    {"kernel_shape": [3], "strides": [2], "pads": [1, 0], "dilations": [1], "ceil_mode": 1},
+    {"kernel_shape": [2], "strides": [1], "pads": [1, 1], "dilations": [2]},
+]
+
+
+@pytest.mark.parametrize("attributes", ATTRIBUTES, ids=str)
+def test_average_pool(attributes: dict[str, Any]) -> None:
+    rule = lookup("", "AveragePool", 22)
+    check_rule(rule, [BOX], HARD, oracle=oracle, kernel=kernel, attributes=attributes, radii=(0.0, 2.0**-10, 1.5))
+
+
+def test_global_average_pool() -> None:
+    attributes = {"kernel_shape": [5], "strides": [1], "pads": [0, 0], "dilations": [1]}
+    check_rule(
+        lookup("", "GlobalAveragePool", 22),
+        [BOX],
+        HARD,
+        oracle=lambda x: oracle(x, **attributes),
+        kernel=lambda machine, x: kernel(machine, x, **attributes),
+        radii=(0.0, 2.0**-10, 1.5),
+    )
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_average_pool_values(rank: int) -> None:
+    x = 720.0 * rng.integers(-4, 5, (2, 3, *(7, 6, 5)[:rank]))
+    pads: list[dict[str, Any]] = [{}, {"pads": [1] * rank + [0] * rank}, *({"auto_pad": m} for m in ("SAME_UPPER", "SAME_LOWER", "VALID"))]
+    for pad, stride, include, ceil, dilation in itertools.product(pads, (1, 2, 3), (0, 1), (0, 1), (1, 2)):
+        if "auto_pad" in pad and (dilation > 1 or ceil):
+            continue
+        attributes = pad | {"kernel_shape": [3, 2, 2][:rank], "strides": [stride] * rank, "count_include_pad": include, "ceil_mode": ceil}
+        attributes["dilations"] = [dilation] * rank
+        got = lookup("", "AveragePool", 19).value(x[None], **attributes)[0]
+        expected = runtime("AveragePool", [x], attributes, 19)
+        assert got.shape == expected.shape, attributes
+        np.testing.assert_allclose(got, expected, rtol=1e-6, err_msg=str(attributes))
+
+
+def test_global_average_pool_values() -> None:
+    x = rng.integers(-4, 5, (2, 3, 4, 2)).astype(float)
+    np.testing.assert_array_equal(lookup("", "GlobalAveragePool", 1).value(x[None])[0], runtime("GlobalAveragePool", [x], {}, 11))
