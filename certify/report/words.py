@@ -75,7 +75,7 @@ def claim(document: Document) -> str:
 
 def guarantee(document: Document) -> str:
     """How strong the claim is, in a sentence."""
-    return GUARANTEES[document.guarantee].format(eta=above(document.failure_probability, 2))
+    return GUARANTEES[document.guarantee].format(eta=f"{document.failure_probability:g}")
 
 
 def origin(inputs: Inputs) -> str:
