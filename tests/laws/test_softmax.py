@@ -125,7 +125,8 @@ def test_runtime_agrees_on_axes(name: str, opset: int) -> None:
         graph = onnx.helper.make_graph([node], "g", values[:1], values[1:])
         model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=8)
         ran = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
-        ours = lookup("", name, opset).value(x[None].astype(np.float64), **attributes)[0]
+        rule: Any = lookup("", name, opset)
+        ours = rule.value(x[None].astype(np.float64), **attributes)[0]
         assert np.abs(ran - ours).max() < 1e-5, axis
 
 
