@@ -66,7 +66,7 @@ class Accuracies:
     def assumptions(self) -> tuple[str, ...]:
         generic = (
             f"Elementary functions are within {_ULPS:g} ulps of the kernel's format "
-            f"({', '.join(f'{kernel} {ulps:g}' for kernel, ulps in _MORE_ULPS.items())}; {_NARROW_ULPS:g} where that is narrower than fp32; "
+            f"({', '.join(f'{kernel} {ulps:g}' for kernel, ulps in _MORE_ULPS.items())}; {_NARROW_ULPS:g} in formats narrower than fp32; "
             "sqrt and reciprocal correctly rounded), "
             "and may flush results below the smallest normal number of fp32, bf16, tf32 or fp64; "
             "these have an absolute error besides, in units of u: "

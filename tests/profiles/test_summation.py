@@ -43,8 +43,7 @@ def trees(leaves: tuple[int, ...]) -> Iterator[Tree]:
     if len(leaves) == 1:
         yield leaves[0]
     for cut in range(1, len(leaves)):
-        for left, right in product(trees(leaves[:cut]), trees(leaves[cut:])):
-            yield (left, right)
+        yield from product(trees(leaves[:cut]), trees(leaves[cut:]))
 
 
 def balanced(leaves: tuple[int, ...]) -> Tree:
