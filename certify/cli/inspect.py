@@ -131,17 +131,17 @@ def _print(graph: ModelGraph, dtype: str | None, accumulate: str | None, quiet: 
     if quiet:
         return
     console.print()
-    console.print(_table(graph, gap=2 if console.width >= WIDTH else 1))
+    console.print(_table(graph, console.width))
     console.print()
     for line in LEGEND:
         console.print(line, style="dim", markup=False)
 
 
-NUMBERS = ("n", "γₙ", "L∞", "L2", "params", "min |w|", "max |w|", "outside")
+HEADER = ("node", "operator", "shape", "n", "γₙ", "L∞", "L2", "params", "min |w|", "max |w|", "outside")
 LEGEND = (
     "n: terms summed for an element; γₙ = nu/(1−nu), u of the accumulator, void where n·u ≥ 1.",
     "L∞, L2: Lipschitz constants (≤ proved bound, ≈ estimate); none where unknown or left to data.",
-    "|w|: non-zero weights; outside: share of them that storage overflows or holds below its smallest normal.",
+    "|w|: non-zero weights; outside: share of weights too large for storage, or below its smallest normal.",
 )
 
 
@@ -164,18 +164,24 @@ def _shape(shape: Any) -> str:
     return "×".join(map(str, shape)) or "scalar"
 
 
-def _table(graph: ModelGraph, gap: int) -> Table:
+def _table(graph: ModelGraph, columns: int) -> Table:
+    """Numbers are never cut: the node's name gives way, which keeps its end, then the operator and the shape."""
     from rich.table import Table
     from rich.text import Text
 
+    rows = [_cells(node.name, node.op_type, graph.facts[node.name]) for node in graph.nodes]
+    wide = [max(len(cell) for cell in column) for column in zip(HEADER, *rows, strict=True)]
+    gap = 2 if columns >= WIDTH else 1
+    free = columns - sum(wide[3:]) - gap * (len(wide) - 1)
+    wide[2] = min(wide[2], max(10, free // 3))
+    wide[1] = min(wide[1], max(8, (free - wide[2]) // 2))
+    wide[0] = min(wide[0], max(8, free - wide[1] - wide[2]))
     table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column("node", no_wrap=True, min_width=12)
-    table.add_column("operator", no_wrap=True, max_width=20)
-    table.add_column("shape", no_wrap=True, max_width=16)
-    for name in NUMBERS:
-        table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
-    for node in graph.nodes:
-        table.add_row(*(Text(cell, overflow="ellipsis", no_wrap=True) for cell in _cells(node.name, node.op_type, graph.facts[node.name])))
+    for position, (title, width) in enumerate(zip(HEADER, wide, strict=True)):
+        table.add_column(title, width=width, no_wrap=True, justify="left" if position < 3 else "right")
+    for name, *others in rows:
+        short = name if len(name) <= wide[0] else "…" + name[len(name) - wide[0] + 1 :]
+        table.add_row(*(Text(cell, overflow="ellipsis", no_wrap=True) for cell in (short, *others)))
     return table
 
 

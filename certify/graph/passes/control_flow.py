@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from certify.graph.passes.specialize import Frame, Tracer
 
 OPERATORS = frozenset({"If", "Loop", "Scan"})
-LONGEST = 4096  # iterations; beyond, the unrolled graph would be larger than anything the engines take
+LONGEST = 1024  # iterations; beyond, the unrolled graph would be larger than anything the engines take
 
 
 def trace(tracer: Tracer, node: onnx.NodeProto, frame: Frame) -> None:
