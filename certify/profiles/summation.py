@@ -47,6 +47,8 @@ from certify.number.rounding import addition_error, half_ulp, ufp
 from certify.number.upward import Array, inflate, lift
 from certify.profiles.order import Order
 
+_CHUNK = 1 << 14  # elements at a time: the dozens of intermediate arrays stay in the cache
+
 
 @dataclass(frozen=True, slots=True)
 class Terms:
@@ -80,6 +82,19 @@ def summation_error(terms: Terms, format: Format, order: Order) -> Array:
     shape = np.broadcast_shapes(*(x.shape for x in given if x is not None))
     if terms.leaves == 0 or (terms.leaves == 1 and terms.leaf == "exact") or terms.n == 0:
         return np.zeros(shape)
+    if math.prod(shape) <= _CHUNK:
+        return np.array(np.broadcast_to(_error(terms, format, order), shape))
+    magnitude, total, largest = (np.broadcast_to(x, shape).reshape(-1) for x in (terms.magnitude, terms.total, terms.largest))
+    addend = None if terms.addend is None else np.broadcast_to(terms.addend, shape).reshape(-1)
+    bound = np.empty(magnitude.shape)
+    for start in range(0, bound.size, _CHUNK):
+        at = slice(start, start + _CHUNK)
+        part = Terms(terms.n, magnitude[at], total[at], largest[at], None if addend is None else addend[at], terms.leaf)
+        bound[at] = _error(part, format, order)
+    return bound.reshape(shape)
+
+
+def _error(terms: Terms, format: Format, order: Order) -> Array:
     with np.errstate(over="ignore", invalid="ignore"):
         tree = _Tree(terms, format)
         bound = _blocked(tree, terms.leaves, 1)
@@ -88,8 +103,7 @@ def summation_error(terms: Terms, format: Format, order: Order) -> Array:
             bound = np.minimum(bound, _blocked(tree, order.block + extra, -(-terms.n // order.block) + extra))
         if order.kind == "pairwise":
             bound = np.minimum(bound, _levels(tree, _bits(terms.n) + extra))
-    bound = np.where(np.isfinite(tree.absolute) & ~np.isnan(bound), inflate(bound, 400), np.inf)
-    return np.array(np.broadcast_to(bound, shape))
+    return np.where(np.isfinite(tree.absolute) & ~np.isnan(bound), inflate(bound, 400), np.inf)
 
 
 class _Tree:
@@ -158,14 +172,16 @@ def _chain(count: int, unit: Array | None, cap: Array, format: Format) -> Array:
     s = np.where(unit > 0.0, unit / np.where(first > 0.0, first, 1.0), 1.0)
     covered = np.ones_like(s)
     cost: Array = np.zeros(np.broadcast_shapes(cap.shape, s.shape))
+    aligned = s == 1.0
     for i in range(count.bit_length() + 1):
         end = np.minimum(np.ceil(2.0 ** (i + 1) / s) - 1.0, float(count))
-        number = np.maximum(end - covered, 0.0)
+        number = end - covered  # ends never decrease with i, and the first is at least 1
         power = first * 2.0**i
-        each = np.where(power <= format.smallest_normal, 0.0, format.unit_roundoff * power)
-        whole, half = np.minimum(cap, each), np.minimum(cap, 0.5 * each)
-        cost = cost + np.where((s == 1.0) & (number >= 1.0), half + (number - 1.0) * whole, number * whole)
-        covered = np.maximum(covered, end)
+        each = np.where(power > format.smallest_normal, format.unit_roundoff * power, 0.0)
+        whole = np.minimum(cap, each)
+        at_power = np.where(aligned & (number >= 1.0), whole - np.minimum(cap, 0.5 * each), 0.0)
+        cost = cost + (number * whole - at_power)
+        covered = end
     return cost
 
 

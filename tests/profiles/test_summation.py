@@ -5,6 +5,7 @@ Formats are so small that float64 holds every exact value here, and the comparis
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import product
@@ -266,7 +267,39 @@ def test_case_axes_broadcast() -> None:
     assert arithmetic.dot(9, np.ones((5, 3, 4)), np.ones((5, 1, 1)), np.ones((1, 3, 1)), np.ones((1, 1, 4))).shape == (5, 3, 4)
 
 
+def test_large_arrays_are_bounded_like_small_ones() -> None:
+    fp32, generator = FORMATS["fp32"], np.random.default_rng(2)
+    step = profile_named("wide", None, None, "blocked:8").arithmetic("MatMul", [fp32, fp32], fp32, False)
+    m = generator.uniform(0, 100, (3, 20_000))
+    whole = step.dot(50, m, 0.3 * m, 0.1 * m[:1], m[:, :1])
+    rows = [step.dot(50, m[i], 0.3 * m[i], 0.1 * m[0], m[i, :1]) for i in range(3)]
+    np.testing.assert_array_equal(whole, np.stack(rows))
+    assert np.shape(step.dot(50, np.float64(1.0), np.float64(1.0), np.float64(1.0), 1.0)) == ()
+
+
 def test_unknown_orders_are_refused() -> None:
     for text in ("blocked", "blocked:0", "blocked:-1", "tree"):
         with pytest.raises(ValueError, match="pairwise, blocked:B"):
             order_named(text)
+
+
+def test_long_dot_products_as_the_processor_adds_them() -> None:
+    """fp32 by BLAS, in order, and in reverse; fp16 step by step: 40 dot products of 2000 terms each."""
+    generator = np.random.default_rng(11)
+    n, rows = 2000, 40
+    for name, native in (("fp32", np.float32), ("fp16", np.float16)):
+        format = FORMATS[name]
+        a = round_to(generator.standard_normal((rows, n)) + np.arange(rows)[:, None] % 2, format)
+        b = round_to(generator.standard_normal((rows, n)) / 64 + (np.arange(rows)[:, None] % 2) / 64, format)
+        products = a * b  # exact in float64
+        step = profile_named("ieee", format, None, "any").arithmetic("MatMul", [format, format], format, False)
+        exact = np.array([math.fsum(row) for row in products])
+        bound = step.dot(n, np.abs(products).sum(1) * (1 + 1e-12), np.abs(exact) * (1 + 1e-12), np.abs(products).max(1))
+        narrow = products.astype(np.float32).astype(native)
+        runs = [np.add.accumulate(line, axis=1, dtype=native)[:, -1] for line in (narrow, narrow[:, ::-1], np.sort(narrow, axis=1))]
+        if name == "fp32":
+            runs.append(np.einsum("ij,ij->i", a.astype(native), b.astype(native)))
+            runs.append(np.diagonal(a.astype(native) @ b.astype(native).T))
+        for computed in runs:
+            assert (np.abs(computed.astype(np.float64) - exact) <= bound).all()
+        assert (np.abs(runs[2].astype(np.float64) - exact) > bound / 200).any()
