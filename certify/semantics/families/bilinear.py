@@ -258,7 +258,7 @@ class Bilinear:
     def rounding(
         self, X: Operands, r: Radii, arithmetic: Arithmetic, magnitude: Array, quantum: Sequence[Array | float], **attributes: Any
     ) -> Array:
-        """A dot product with `terms` products and one addend; a single product without one is a plain multiplication.
+        """A dot product with `terms` products and one addend; elementwise, a plain multiplication.
 
         alpha and beta cost extra roundings, see `_scaled_dot`.
         """
@@ -267,19 +267,21 @@ class Bilinear:
         extent = self.form.extent(A.shape, B.shape, **attributes)
         C = X[2] if len(X) > 2 else None
         alpha, beta = self._factors(attributes)
-        if extent.terms == 1 and C is None and alpha == 1.0:
+        if self.pointwise:
             return arithmetic.round(magnitude, self.quantum(quantum, **attributes))
         total = _bounded(self.form, a, b, extent.terms, attributes)
         terms = max(1, extent.terms)
         with np.errstate(invalid="ignore", over="ignore"):
-            largest = inflate(lift(np.asarray(self.form.largest(a, b, **attributes))), 4)
-        largest = np.fmin(largest, total)  # one product is at most the sum of all; NaN where 0 met inf
+            largest = inflate(np.asarray(self.form.largest(a, b, **attributes)), 4)
+            # One product is at most the sum of all, also where the product of maxima underflowed or 0 met inf.
+            largest = np.where(largest >= _SAFE, np.minimum(largest, total), total)
         c: Array | float = 0.0 if C is None else self._addend(_largest(C, r[2]), total.ndim, beta)
         if alpha == 1.0 and (C is None or beta == 1.0):
             return arithmetic.dot(terms, total, magnitude, largest, c)
         ones = [_bounded(self.form, x, y, terms, attributes) for x, y in ((np.ones_like(a), b), (a, np.ones_like(b)))]
-        scaled = [add_up(abs(alpha) * x) for x in (total, largest, add_up(*ones))]
-        return _scaled_dot(arithmetic, terms, alpha, scaled[0], magnitude, scaled[1], c, scaled[2])
+        scaled = [mul_up(abs(alpha), x) for x in (total, largest, add_up(*ones))]
+        bound = _scaled_dot(arithmetic, terms, alpha, scaled[0], magnitude, scaled[1], c, scaled[2])
+        return np.where(np.isfinite(total), bound, np.inf)
 
     def quantum(self, quantum: Sequence[Array | float], **attributes: Any) -> Array | float:
         """q_A q_B divides a product elementwise; nothing is claimed for sums of products."""
