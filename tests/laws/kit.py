@@ -30,10 +30,11 @@ Oracle: TypeAlias = Callable[..., Exact]
 Kernel: TypeAlias = Callable[..., Exact]
 
 RADII = (0.0, 2.0**-40, 2.0**-10, 0.125, 1.5)
+NOISE = 2.0**-44  # a remainder smaller than this may be all float64's own
 SLACK = mpf(2) ** -40  # for promises of tightness alone (modulus is never much more than its parts), never for soundness
 
 
-class LawBroken(AssertionError):  # noqa: N818 - the sentence "law broken: inclusion" is what it says
+class LawBroken(AssertionError):
     """A rule broke the law named first in the message."""
 
 
@@ -105,6 +106,8 @@ def check_value(s: Subject, box: Box) -> None:
         known = finite(truth)
         inside = ((thin.lo <= value) & (value <= thin.hi))[0]
         require("float64 value inside enclosure", inside | ~known | ~np.isfinite(value[0]), x, value)
+        if not known.all():
+            continue  # exact numbers may raise where there is no value
         found = objects(s.rule.value(*[None if a is None else exact(a)[None] for a in x], **s.attributes)[0])
         require("value on mpmath numbers", [_close(a, b) for a, b, k in zip(found.flat, truth.flat, known.flat, strict=True) if k], x)
 
@@ -250,7 +253,7 @@ def check_order(s: Subject, box: Box) -> None:
         radii = tuple(None if x is None or i in s.constant else np.full(x.shape, r) for i, x in enumerate(X))
         L = s.rule.linearize(X, radii, **s.attributes)
         sizes.append(np.abs(L.shift) + L.radius)
-    require("remainder shrinks as r^2", sizes[1] <= sizes[0] / 100, box, sizes)
+    require("remainder shrinks as r^2", (sizes[1] <= sizes[0] / 100) | (sizes[0] < NOISE), box, sizes)
 
 
 def check_quantum(s: Subject, box: Box) -> None:
@@ -282,11 +285,12 @@ def check_rounding(s: Subject, machine: Machine, kernel: Kernel, boxes: Sequence
 
 
 def _check_kernel(s: Subject, machine: Machine, kernel: Kernel, box: Box, r: Sequence[Array | None]) -> None:
+    box = tuple(None if b is None else tuple(machine.fl(exact(end)).astype(np.float64) for end in b) for b in box)
     X, radii = enclosures(box), tuple(None if a is None else a[None] for a in r)
     magnitude = s.rule.enclose(tuple(None if x is None else x.widen(a) for x, a in zip(X, radii, strict=True)), **s.attributes).mag
     for x, d in samples(s, box, tuple(r), count=4):
         places = zip(x, d, box, r, strict=True)
-        computed = [None if a is None else _into(machine, b, a if e is None else a + e, 0.0 if q is None else q) for a, e, b, q in places]
+        computed = [None if a is None else _into(machine, b, a, e, q) for a, e, b, q in places]
         quanta = [0.0 if c is None else np.array([_lowest_bit(v) for v in c.flat]).reshape(1, *c.shape) for c in computed]
         truth, delivered = s.f(computed), kernel(machine, *computed, **s.attributes)
         off = [abs(y - t) if mp.isfinite(y) else mp.inf for y, t in zip(delivered.flat, truth.flat, strict=True)]
@@ -298,11 +302,13 @@ def _check_kernel(s: Subject, machine: Machine, kernel: Kernel, box: Box, r: Seq
             require("rounding", holds, (machine, computed), (off, bound))
 
 
-def _into(machine: Machine, box: Any, x: Array, r: Any) -> Exact:
-    """The number of the format nearest to x, or x itself where that lies outside of the box widened by r."""
-    near = machine.fl(exact(x))
-    inside = (near >= exact(box[0]) - exact(r)) & (near <= exact(box[1]) + exact(r))
-    return np.where(inside, near, exact(x))
+def _into(machine: Machine, box: Any, x: Array, d: Array | None, r: Array | None) -> Exact:
+    """Numbers of the format near x + d and within r of the box, whose ends are such numbers: rounding stays between them."""
+    still = machine.fl(exact(x))
+    if d is None or r is None:
+        return still
+    near = machine.fl(exact(x + d))
+    return np.where((near >= exact(box[0]) - exact(r)) & (near <= exact(box[1]) + exact(r)), near, still)
 
 
 def _lowest_bit(x: mpf) -> float:
@@ -354,7 +360,7 @@ def _check_cases(s: Subject, box: Any, X: Any, r: Sequence[Array | None]) -> Non
 
 def check_shapes(s: Subject, boxes: Sequence[Box]) -> None:
     """Scalars and empty arrays go through every verb."""
-    for box in boxes:
+    for box in boxes[:2]:
         if any(b is not None and b[0].size == 0 for b in box):
             continue
         scalar = tuple(None if b is None else (b[0].flat[0].reshape(()), b[1].flat[0].reshape(())) for b in box)

@@ -64,7 +64,7 @@ def precision(box: Box, radii: Sequence[float]) -> int:
     data = [np.asarray(a, dtype=np.float64).ravel() for b in box if b is not None for a in b] + [np.asarray(radii, dtype=np.float64)]
     sizes = np.abs(np.concatenate(data))
     exponents = np.frexp(sizes[(sizes > 0) & np.isfinite(sizes)])[1]
-    return 256 + 2 * (int(exponents.max()) - int(exponents.min()) if exponents.size else 0)
+    return 256 + sum(b is not None for b in box) * (int(exponents.max()) - int(exponents.min()) if exponents.size else 0)
 
 
 def radii_of(s: Subject, box: Box, radii: Sequence[float]) -> Iterator[tuple[Array | None, ...]]:
@@ -85,7 +85,7 @@ def _between(rng: np.random.Generator, lo: Array, hi: Array) -> Array:
     return np.clip(lo * (1 - t) + hi * t, lo, hi)
 
 
-def samples(s: Subject, box: Box, r: Sequence[Array | None], count: int = 40) -> Iterator[tuple[list[Array | None], list[Array | None]]]:
+def samples(s: Subject, box: Box, r: Sequence[Array | None], count: int = 30) -> Iterator[tuple[list[Array | None], list[Array | None]]]:
     """Points x of the box with deviations |d| <= r: ends, centres, corners, kinks, random ones; inf radii draw up to 2^500."""
     rng = s.rng()
     sides = (-1.0, 1.0, 0.0)
