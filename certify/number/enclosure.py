@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from certify.number.upward import Array, down, up
 
@@ -77,8 +78,9 @@ class Enclosure:
             return self
         radius = np.asarray(radius, dtype=np.float64)
         zero = radius == 0.0
-        lo = np.where(zero, self.lo, down(self.lo - radius))
-        hi = np.where(zero, self.hi, up(self.hi + radius))
+        with np.errstate(over="ignore"):
+            lo = np.where(zero, self.lo, down(self.lo - radius))
+            hi = np.where(zero, self.hi, up(self.hi + radius))
         return Enclosure(lo, hi)
 
     def map(self, move: Callable[[Array], Array]) -> Enclosure:
@@ -90,7 +92,7 @@ class Enclosure:
         return self.map(lambda x: x.reshape(shape))
 
     def __getitem__(self, index: object) -> Enclosure:
-        return self.map(lambda x: x[index])  # type: ignore[index]
+        return self.map(lambda x: x[index])  # type: ignore[call-overload]
 
 
 def hull(a: Enclosure, b: Enclosure) -> Enclosure:
@@ -148,8 +150,9 @@ def divide(a: Enclosure, b: Enclosure) -> Enclosure:
     safe_lo, safe_hi = np.where(touches, 1.0, b.lo), np.where(touches, 1.0, b.hi)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         quotients = [(x, y, x / y) for x in (a.lo, a.hi) for y in (safe_lo, safe_hi)]
-        lows = [np.where(_exact_quotient(x, y, q), q, down(np.nan_to_num(q, nan=0.0, posinf=np.inf, neginf=-np.inf))) for x, y, q in quotients]
-        highs = [np.where(_exact_quotient(x, y, q), q, up(np.nan_to_num(q, nan=0.0, posinf=np.inf, neginf=-np.inf))) for x, y, q in quotients]
+        ends = [(_exact_quotient(x, y, q), q, np.where(np.isnan(q), 0.0, q)) for x, y, q in quotients]
+        lows = [np.where(exact, q, down(plain)) for exact, q, plain in ends]
+        highs = [np.where(exact, q, up(plain)) for exact, q, plain in ends]
     lo = np.where(touches, -np.inf, np.minimum.reduce(lows))
     return Enclosure(lo, np.where(touches, np.inf, np.maximum.reduce(highs)))
 
@@ -159,7 +162,7 @@ def _outward_sum(x: Array, y: Array, sign: int) -> Array:
         total = x + y
         t = total - x
         residual = (x - (total - t)) + (y - t)  # TwoSum: x + y = total + residual exactly
-    outward = np.nextafter(total, sign * np.inf)
+        outward = np.nextafter(total, sign * np.inf)
     stepped = np.where(residual * sign > 0.0, outward, total)
     stepped = np.where(np.isfinite(residual), stepped, outward)
     if np.isnan(stepped).any():
@@ -175,7 +178,7 @@ def _two_product_residual(x: Array, y: Array, product: Array) -> Array:
     return np.asarray(((x_high * y_high - product) + x_high * y_low + x_low * y_high) + x_low * y_low)
 
 
-def _safe(x: Array) -> Array:
+def _safe(x: Array) -> npt.NDArray[np.bool_]:
     size = np.abs(x)
     return np.asarray((size == 0.0) | ((size > _SAFE_LOW) & (size < _SAFE_HIGH)))
 
@@ -186,12 +189,13 @@ def _outward_product(x: Array, y: Array, sign: int) -> Array:
         residual = _two_product_residual(x, y, product)
     zero = (x == 0.0) | (y == 0.0)
     product = np.where(zero, 0.0, product)
-    outward = np.nextafter(product, sign * np.inf)
+    with np.errstate(over="ignore", under="ignore"):
+        outward = np.nextafter(product, sign * np.inf)
     stepped = np.where(residual * sign > 0.0, outward, product)
     trusted = _safe(x) & _safe(y) & _safe(product)
     return np.asarray(np.where(zero, 0.0, np.where(trusted, stepped, outward)), dtype=np.float64)
 
 
-def _exact_quotient(x: Array, y: Array, quotient: Array) -> Array:
+def _exact_quotient(x: Array, y: Array, quotient: Array) -> npt.NDArray[np.bool_]:
     residual = _two_product_residual(quotient, y, x)
     return np.asarray((residual == 0.0) & _safe(x) & _safe(y) & _safe(quotient))

@@ -38,12 +38,14 @@ def inflate(x: Array, n: int) -> Array:
 
 def up(x: Array) -> Array:
     """The next float64 above, for a result that one correctly rounded operation produced."""
-    return np.nextafter(x, np.inf)
+    with np.errstate(over="ignore", under="ignore"):
+        return np.nextafter(x, np.inf)
 
 
 def down(x: Array) -> Array:
     """The next float64 below, for a result that one correctly rounded operation produced."""
-    return np.nextafter(x, -np.inf)
+    with np.errstate(over="ignore", under="ignore"):
+        return np.nextafter(x, -np.inf)
 
 
 def sum_up(terms: Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
