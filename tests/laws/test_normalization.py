@@ -1,0 +1,147 @@
+"""Second moments keep their promises, and normalizations compute what onnxruntime computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from mpmath import mpf
+
+from certify.semantics.contract import lookup
+from certify.semantics.families.composite import Expansion
+from certify.semantics.families.moment import Moment, _Kernel
+from certify.semantics.ops import normalization
+from tests.laws.kit import LawBroken, check_rule
+from tests.laws.machine import E4M3, MIXED, Exact, Machine
+from tests.laws.reference import runtime
+
+assert normalization is not None
+RADII = (0.0, 2.0**-10, 0.125, 1.5)
+
+
+def found(name: str, domain: str = "") -> Any:
+    return lookup(domain, name, 28)
+
+
+def moment_of(centred: bool) -> Callable[..., Exact]:
+    def oracle(x: Exact, axes: tuple[int, ...], style: str = "any") -> Exact:
+        n = int(np.prod([x.shape[k] for k in axes]))
+        d = x - x.sum(axis=axes, keepdims=True) / mpf(n) if centred else x
+        return np.asarray((d * d).sum(axis=axes, keepdims=True) / mpf(n), dtype=object)
+
+    return oracle
+
+
+def kernel_of(way: str) -> Callable[..., Exact]:
+    """Variance of the last axis, as kernels compute it: every operation rounded, then stored."""
+
+    def kernel(machine: Machine, x: Exact, axes: tuple[int, ...], style: str = "any") -> Exact:
+        n = mpf(x.shape[-1])
+        p = machine.accumulator_precision or machine.precision
+        mean = machine.fl(machine.fl(machine.fl_sum(x) / n, p), p)[..., None]
+        if way == "centred":
+            d = machine.fl(x - mean)
+            return np.asarray(machine.fl(machine.fl_dot(d * d) / n)[..., None], dtype=object)
+        square = machine.fl(machine.fl_dot(x * x) / n)[..., None]
+        return np.asarray(machine.fl(square if way == "square" else square - machine.fl(mean * mean)), dtype=object)
+
+    return kernel
+
+
+ROW = np.array([[1.0, -0.5, 0.25, 3.0]])
+BOXES = [((ROW, ROW + 0.25),), ((-ROW, 2.0 * np.abs(ROW)),)]
+HARD = [(ROW,), (np.zeros((1, 4)),), (np.array([[1e150, -1e150, 1.0, 5e-324]]),), (np.array([[100.0, 101.0, 99.0, 100.0]]),)]
+
+
+@pytest.mark.parametrize(("name", "way"), [("Variance", "centred"), ("Variance", "uncentred"), ("MeanSquare", "square")])
+def test_moments(name: str, way: str) -> None:
+    check_rule(
+        found(name, "certify"),
+        BOXES,
+        HARD,
+        oracle=moment_of(name == "Variance"),
+        attributes={"axes": (1,)} if way == "square" else {"axes": (1,), "style": way},
+        radii=RADII,
+        smooth=[(ROW,)],
+        kernel=kernel_of(way),
+        machines=(E4M3, MIXED),
+    )
+
+
+@pytest.mark.parametrize("axes", [(0,), (0, 2), (1, 2)])
+def test_axes(axes: tuple[int, ...]) -> None:
+    x = np.arange(12.0).reshape(2, 3, 2) ** 2
+    box = ((x, x + 0.5),)
+    check_rule(found("Variance", "certify"), [box], [(x,)], oracle=moment_of(True), attributes={"axes": axes}, radii=(0.0, 0.125))
+
+
+def run(name: str, operands: list[Any], attributes: dict[str, Any]) -> Any:
+    """The expansion in float64, step by step."""
+    composite = found(name)
+    names = tuple(None if x is None else f"x{i}" for i, x in enumerate(operands))
+    shapes = tuple(() if x is None else x.shape for x in operands)
+    e = Expansion("n", names, shapes, ("y",), {}, lambda kernel: "any")
+    steps, constants = composite.expand(e, **attributes)
+    values = {n: x[None] for n, x in zip(names, operands, strict=True) if n is not None} | {n: c[None] for n, c in constants.items()}
+    for step in steps:
+        rule: Any = lookup(step.domain, step.name, step.opset)
+        values[step.output] = rule.value(*(None if n is None else values[n] for n in step.operands), **step.attributes)
+    return values["y"][0]
+
+
+def sample(*shape: int) -> Any:
+    return np.random.default_rng(len(shape)).normal(size=shape)
+
+
+@pytest.mark.parametrize("axis", [-1, 1, 2, -2])
+@pytest.mark.parametrize("bias", [False, True])
+def test_layer_normalization_agrees_with_onnxruntime(axis: int, bias: bool) -> None:
+    x = sample(2, 3, 4)
+    shape = x.shape[axis % 3 :]
+    operands = [x, sample(*shape), sample(*shape) + 1.0] if bias else [x, sample(*shape)]
+    attributes = {"axis": axis, "epsilon": 0.125}
+    ran = runtime("LayerNormalization", operands, attributes, 17)
+    assert np.abs(run("LayerNormalization", operands, attributes) - ran).max() < 1e-5
+
+
+def test_rms_normalization_is_its_formula() -> None:
+    x, scale = sample(2, 3, 4), sample(4)
+    expected = x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + 0.5) * scale
+    assert np.abs(run("RMSNormalization", [x, scale], {"epsilon": 0.5}) - expected).max() < 1e-12
+
+
+LIES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
+    "remainder halved": lambda patch: patch.setattr(Moment, "_remainder", _half),
+    "only the centred way": lambda patch: patch.setattr(_Kernel, "uncentred", _Kernel.centred),
+    "mean known exactly": lambda patch: patch.setattr(_Kernel, "uncentred", _no_mean_error),
+}
+_REMAINDER, _UNCENTRED = Moment._remainder, _Kernel.uncentred
+
+
+def _half(self: Any, *operands: Any) -> Any:
+    radius, shift = _REMAINDER(self, *operands)
+    return 0.49 * radius, shift
+
+
+def _no_mean_error(self: Any, most: Any) -> Any:
+    self.mean_off = 0.0 * self.mean_off
+    return 0.5 * _UNCENTRED(self, most)
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_lies_are_caught(lie: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    LIES[lie](monkeypatch)
+    points = [(np.array([[a, a + 1.0, a - 1.0, a]]),) for a in (7.0, 13.0, 90.0, 100.0)]
+    with pytest.raises(LawBroken):
+        check_rule(
+            found("Variance", "certify"),
+            BOXES,
+            points,
+            oracle=moment_of(True),
+            attributes={"axes": (1,), "style": "uncentred"},
+            radii=RADII,
+            kernel=kernel_of("uncentred"),
+            machines=(E4M3, MIXED),
+        )
