@@ -13,7 +13,7 @@ Shapes: TypeAlias = tuple[Shape | None, ...]
 
 def fan_in(node: Node, values: Mapping[str, Value]) -> int | None:
     """Terms per element of the first output; None for an operator that adds nothing up."""
-    rule = _RULES.get(node.op_type) if node.domain in ("", "com.microsoft") else None
+    rule = _RULES.get(node.op_type) if node.domain == "" else None
     shapes = tuple(None if name is None else values[name].shape for name in node.inputs)
     output = next((values[name].shape for name in node.outputs if name is not None), ())
     return None if rule is None or not shapes or shapes[0] is None else rule(node, shapes, output)
@@ -103,16 +103,16 @@ def _einsum(node: Node, shapes: Shapes, output: Shape) -> int | None:
 
 
 _RULES: dict[str, Callable[[Node, Shapes, Shape], int | None]] = {
-    **dict.fromkeys(("MatMul", "MatMulInteger", "QLinearMatMul", "FusedMatMul"), _matmul),
-    **dict.fromkeys(("Gemm", "FusedGemm"), _gemm),
-    **dict.fromkeys(("Conv", "ConvInteger", "FusedConv", "DeformConv"), _conv_at(1)),
+    **dict.fromkeys(("MatMul", "MatMulInteger", "QLinearMatMul"), _matmul),
+    "Gemm": _gemm,
+    **dict.fromkeys(("Conv", "ConvInteger", "DeformConv"), _conv_at(1)),
     "QLinearConv": _conv_at(3),
     "ConvTranspose": _conv_transpose,
     **dict.fromkeys(("ReduceSum", "ReduceMean", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp"), _reduce),
     **dict.fromkeys(("AveragePool", "LpPool"), _pool),
     **dict.fromkeys(("GlobalAveragePool", "GlobalLpPool", "InstanceNormalization"), _spatial),
     **dict.fromkeys(("Softmax", "LogSoftmax"), _softmax),
-    **dict.fromkeys(("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"), _from_axis),
+    **dict.fromkeys(("LayerNormalization", "RMSNormalization"), _from_axis),
     "GroupNormalization": _group_norm,
     **dict.fromkeys(("LSTM", "GRU", "RNN"), _recurrent),
     **dict.fromkeys(("Sum", "Mean"), _operands),

@@ -31,9 +31,7 @@ SLOPES: dict[str, float] = {
     "Sigmoid": 0.25,
     "HardSwish": 1.5,
     "Gelu": 1.129,
-    "FastGelu": 1.129,
     "Swish": 1.09984,
-    "QuickGelu": 1.09984,
     "Mish": 1.0885,
     "Softmax": 0.5,
     "LogSoftmax": 2.0,
@@ -46,7 +44,7 @@ PICKING |= {"GlobalAveragePool", "GlobalMaxPool", "ReduceMax", "ReduceMin", "Red
 
 def l_infinity(node: Node, values: Mapping[str, Value]) -> float | None:
     """The operator's l-infinity Lipschitz constant, rounded up; None if none is known."""
-    if node.domain not in ("", "com.microsoft"):
+    if node.domain != "":
         return None
     operands: Operands = [None if name is None else values[name] for name in node.inputs]
     if node.op_type in SLOPES:

@@ -20,7 +20,8 @@ from certify.graph.tensors import FLOATING, NARROW_INTEGERS
 if TYPE_CHECKING:
     import onnx
 
-FILLING = frozenset({"Where", "Pad"})  # may read an infinity: they copy it where nothing else is wanted
+# These may read an infinity: they copy it where nothing else is wanted, or compare with it.
+FILLING = frozenset({"Where", "Pad", "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"})
 
 
 def load(
@@ -113,6 +114,9 @@ def _specialized(
         frame.names[name] = tracer.define(name, elem_type, shape)
     tracer.walk(nodes, frame)
     outputs = tuple(tracer.settle(frame, o.name) for o in graph.output)
+    for name in outputs:
+        if name in tracer.sequences:
+            raise Unsupported(f"output {name!r} is a sequence; only tensors are supported")
     loaded = ModelGraph(tuple(tracer.nodes), tracer.values, tuple(inputs), outputs, (), opsets, path, digest, 0, _count(graph))
     return _finished(loaded)
 

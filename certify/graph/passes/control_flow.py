@@ -80,6 +80,8 @@ def _apart(tracer: Tracer, branch: onnx.GraphProto, frame: Frame, scope: str) ->
     around, tracer.nodes = tracer.nodes, []
     outputs = tracer.body(branch, frame, (), [None] * len(branch.output), scope)
     nodes, tracer.nodes = tuple(tracer.nodes), around
+    if any(name in tracer.sequences for name in outputs):
+        raise Unsupported(f"{scope}: data decides between sequences, which is not supported")
     computed = {name for node in nodes for name in node.outputs if name is not None}
     used = dict.fromkeys([*(name for node in nodes for name in reads(node)), *outputs])
     captures = tuple(name for name in used if name not in computed and tracer.values[name].constant is None)
@@ -115,7 +117,7 @@ def _loop(tracer: Tracer, node: onnx.NodeProto, frame: Frame) -> None:
         raise Unsupported(f"{_where(node)}: data decides how often it runs; only loops of constant length can be certified")
     trips = LONGEST if limit is None or limit.constant is None else int(limit.constant.reshape(()))
     going = condition is None or condition.constant is None or bool(condition.constant.reshape(()))
-    state = [_required(tracer, node, frame, i) for i in range(2, len(node.input))]
+    state = [_required(node, frame, i) for i in range(2, len(node.input))]
     kept: list[list[str]] = [[] for _ in range(len(body.output) - 1 - len(state))]
     count = 0
     while going and count < trips:
@@ -136,11 +138,11 @@ def _loop(tracer: Tracer, node: onnx.NodeProto, frame: Frame) -> None:
     _deliver(tracer, node, frame, state, kept, [0] * len(kept))
 
 
-def _required(tracer: Tracer, node: onnx.NodeProto, frame: Frame, position: int) -> str:
-    value = _operand(tracer, node, frame, position)
-    if value is None:
+def _required(node: onnx.NodeProto, frame: Frame, position: int) -> str:
+    found = frame.names[node.input[position]] if node.input[position] else None
+    if found is None:
         raise InvalidModel(f"{_where(node)}: input {position} is required but absent")
-    return value.name
+    return found
 
 
 def _attribute(node: onnx.NodeProto, name: str, length: int) -> list[int]:
@@ -159,7 +161,10 @@ def _scan(tracer: Tracer, node: onnx.NodeProto, frame: Frame) -> None:
     carried = len(node.input) - scanned
     if scanned < 1 or carried < 0 or len(body.input) != len(node.input) or len(body.output) != len(node.output):
         raise InvalidModel(f"{_where(node)}: a body of {len(body.input)} inputs and {len(body.output)} outputs does not fit the node")
-    values = [tracer.values[_required(tracer, node, frame, i)] for i in range(len(node.input))]
+    names = [_required(node, frame, i) for i in range(len(node.input))]
+    if any(name in tracer.sequences for name in names):
+        raise Unsupported(f"{_where(node)}: scanning a sequence is not supported")
+    values = [tracer.values[name] for name in names]
     axes, backward = _attribute(node, "scan_input_axes", scanned), _attribute(node, "scan_input_directions", scanned)
     if any(not -len(v.shape) <= axis < len(v.shape) for v, axis in zip(values[carried:], axes, strict=True)):
         raise InvalidModel(f"{_where(node)}: scan_input_axes {axes} do not fit its inputs")
@@ -171,7 +176,7 @@ def _scan(tracer: Tracer, node: onnx.NodeProto, frame: Frame) -> None:
     kept: list[list[str]] = [[] for _ in range(len(body.output) - carried)]
     for step in range(length):
         slices = [
-            _take(tracer, frame, v, axis, length - 1 - step if reverse else step)
+            take(tracer, frame, v, axis, length - 1 - step if reverse else step)
             for v, axis, reverse in zip(values[carried:], axes, backward, strict=True)
         ]
         found = tracer.body(body, frame, [*state, *slices], [None] * len(body.output), _scope(frame, node, f"body[{step}]"))
@@ -183,10 +188,23 @@ def _scan(tracer: Tracer, node: onnx.NodeProto, frame: Frame) -> None:
     _deliver(tracer, node, frame, state, kept, _attribute(node, "scan_output_axes", len(kept)))
 
 
-def _take(tracer: Tracer, frame: Frame, value: Value, axis: int, index: int) -> str:
+def take(tracer: Tracer, frame: Frame, value: Value, axis: int, index: int) -> str:
     """Element `index` along `axis`, as the body sees it."""
     inner = _synthetic(frame, {"x": value.name, "i": _scalar(tracer, frame, 7, index)})
     _emit(tracer, inner, "Gather", ["x", "i"], f"{value.name}[{index}]", axis)
+    return _result(inner)
+
+
+def cut(tracer: Tracer, frame: Frame, value: Value, axis: int, start: int, end: int) -> str:
+    """Elements start to end along `axis`."""
+    operands = {"x": value.name}
+    for name, number in (("start", start), ("end", end), ("axis", axis)):
+        constant = np.asarray([number], dtype=np.int64)
+        operands[name] = tracer.define(tracer.fresh("constant", frame.scope), 7, (1,), constant)
+    inner = _synthetic(frame, operands)
+    if frame.opsets[""] < 10:
+        raise Unsupported(f"splitting {value.name!r} into a sequence needs opset 10 or later")
+    _emit(tracer, inner, "Slice", ["x", "start", "end", "axis"], f"{value.name}[{start}:{end}]")
     return _result(inner)
 
 
@@ -202,10 +220,11 @@ def _deliver(
         if outer and not results:
             raise Unsupported(f"{_where(node)}: it never runs, so output {outer!r} would be empty")
         if outer:
-            frame.names[outer] = _stack(tracer, frame, results, axis, outer)
+            frame.names[outer] = stack(tracer, frame, results, axis, outer)
 
 
-def _stack(tracer: Tracer, frame: Frame, results: Sequence[str], axis: int, outer: str) -> str:
+def stack(tracer: Tracer, frame: Frame, results: Sequence[str], axis: int, outer: str) -> str:
+    """The results side by side along a new axis."""
     if len({tracer.values[name].shape for name in results}) > 1:
         raise Unsupported(f"the iterations that make {outer!r} give different shapes")
     rank = len(tracer.values[results[0]].shape) + 1
@@ -217,8 +236,13 @@ def _stack(tracer: Tracer, frame: Frame, results: Sequence[str], axis: int, oute
         inner = _synthetic(frame, {"x": name, "s": tracer.define(tracer.fresh("shape", frame.scope), 7, target.shape, target)})
         _emit(tracer, inner, "Reshape", ["x", "s"], f"{outer}[{position}]")
         rows.append(_result(inner))
-    inner = _synthetic(frame, {str(i): name for i, name in enumerate(rows)}, {_RESULT: tracer.target(outer, frame)})
-    _emit(tracer, inner, "Concat", [str(i) for i in range(len(rows))], outer, axis)
+    return join_along(tracer, frame, rows, axis, outer)
+
+
+def join_along(tracer: Tracer, frame: Frame, parts: Sequence[str], axis: int, outer: str) -> str:
+    """The parts one after the other along `axis`, under the name that `outer` is to have."""
+    inner = _synthetic(frame, {str(i): name for i, name in enumerate(parts)}, {_RESULT: tracer.target(outer, frame)})
+    _emit(tracer, inner, "Concat", [str(i) for i in range(len(parts))], outer, axis)
     return _result(inner)
 
 

@@ -94,7 +94,7 @@ def cast(x: Constant, elem_type: int) -> Constant | None:
         single = cast(x[(0,) * x.ndim], elem_type) if x.size else np.zeros((), dtype)
         return None if single is None else _still(np.broadcast_to(single, x.shape))
     with np.errstate(all="ignore"):
-        converted = np.asarray(x).astype(dtype)
+        converted = np.asarray(np.asarray(x).astype(dtype))
         # A cast between integers wraps and one to a boolean tests for zero: both are exact as defined.
         exact = elem_type not in FLOATING or bool(np.all(converted.astype(np.float64) == x.astype(np.float64)))
         if exact and elem_type in FLOATING and x.dtype.kind in "iu" and x.size:
@@ -220,7 +220,7 @@ def exact_float(op_type: str, operands: Sequence[Constant | None]) -> Constant |
         found = _exactly(op_type, wide)
         if found is None:
             return None
-        stored = found.astype(dtype)
+        stored = np.asarray(found.astype(dtype))
         return _still(stored) if bool(np.all(np.isfinite(found)) and np.all(stored.astype(np.float64) == found)) else None
 
 
@@ -256,4 +256,4 @@ def structural_integers(x: Constant, elem_type: int) -> Constant | None:
         return None
     if np.any(whole < np.iinfo(dtype).min) or np.any(whole > np.iinfo(dtype).max):
         return None
-    return _still(whole.astype(dtype))
+    return _still(np.asarray(whole.astype(dtype)))

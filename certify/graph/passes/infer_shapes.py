@@ -198,6 +198,7 @@ def _float_like_first(node: onnx.NodeProto, operands: Sequence[Value | None]) ->
 _OURS: dict[tuple[str, str], Callable[[onnx.NodeProto, Sequence[Value | None]], list[Type | None]]] = {
     ("", "Dropout"): _dropout,
     ("", "GroupNormalization"): _like_first,
+    ("", "MeanVarianceNormalization"): _like_first,
     ("ai.onnx.ml", "Binarizer"): _like_first,
     ("ai.onnx.ml", "Imputer"): _like_first,
     ("ai.onnx.ml", "LinearClassifier"): _labels,

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from certify.graph import tensors
 from certify.graph.model import InvalidModel, Node, Shape, Unsupported, Value
-from certify.graph.passes import control_flow, fold_constants, infer_shapes
+from certify.graph.passes import control_flow, fold_constants, infer_shapes, sequences
 from certify.graph.passes.inline_functions import Key, arguments, domain_of, with_arguments
 from certify.graph.structure import captured, label, ordered
 
@@ -52,6 +52,7 @@ class Tracer:
     values: dict[str, Value] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
     exact: dict[str, npt.NDArray[Any]] = field(default_factory=dict)  # floats known without rounding, see fold_constants
+    sequences: dict[str, tuple[str, ...]] = field(default_factory=dict)  # the tensors in each sequence
     taken: set[str] = field(default_factory=set)
 
     def define(self, name: str, elem_type: int, shape: Shape, constant: npt.NDArray[Any] | None = None) -> str:
@@ -85,6 +86,8 @@ class Tracer:
                 self.call(key, node, frame)
             elif key[0] == "" and node.op_type in control_flow.OPERATORS:
                 control_flow.trace(self, node, frame)
+            elif key[0] == "" and sequences.concerns(self, node, frame):
+                sequences.trace(self, node, frame)
             else:
                 self.emit(node, frame)
 
@@ -142,6 +145,9 @@ class Tracer:
         """A second name for a value: a constant is entered again, anything else passes an Identity."""
         source = frame.names[name]
         assert source is not None
+        if source in self.sequences:
+            self.sequences[target] = self.sequences[source]
+            return target
         value = self.values[source]
         self.define(target, value.elem_type, value.shape, value.constant)
         if value.constant is None:
