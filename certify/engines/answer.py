@@ -96,8 +96,9 @@ def answer(pairs: Iterable[Pair], count: int, engine: str, decide: Sequence[str]
 def _bounds(stored: Problem, exact: Problem, bound: ErrorBound, doubt: ErrorBound, name: str) -> Bounds:
     X = exact.values[name]
     moved, rounding = conversion(stored, exact, name), bound.outputs[name]
-    region = not X.is_point
-    unknown = np.zeros(X.shape) if region else doubt.outputs[name]  # over a region the values enclose the exact ones
+    if not X.is_point:  # a region: the values enclose the exact ones, which the bound is about; the reference is their middle
+        return Bounds(X.mid, moved, rounding, X.rad, add_up(moved, rounding))
+    unknown = doubt.outputs[name]
     return Bounds(X.mid, moved, rounding, unknown, add_up(moved, rounding, unknown))
 
 
