@@ -1,0 +1,26 @@
+"""docs/adding-op.md is true: its code blocks run, in order."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import certify.semantics.contract as contract
+from certify.semantics import ops
+
+assert ops is not None
+
+GUIDE = Path(__file__).parents[2] / "docs" / "adding-op.md"
+
+
+def test_the_guide_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contract, "_RULES", dict(contract._RULES))  # its example operators go again
+    blocks = re.findall(r"^```python\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 4
+    scope: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, str(GUIDE), "exec"), scope)
+    assert contract.lookup("com.example", "Sinusoid", 1) is not None
+    assert contract.lookup("com.example", "SoftShrink", 1) is not None
