@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from flint import arb, arb_mat
 
 from certify.number.enclosure import Enclosure
 from certify.number.upward import Array
@@ -25,19 +26,24 @@ class Ball:
     __slots__ = ("x",)
 
     def __init__(self, x: Any) -> None:
-        from flint import arb
-
-        self.x: Any = x.x if isinstance(x, Ball) else x if isinstance(x, arb) else arb(_number(x))
+        kind = type(x)
+        self.x: Any = x if kind is arb else x.x if kind is Ball else arb(_number(x))
 
     @staticmethod
     def pi() -> Ball:
-        from flint import arb
-
         return Ball(arb.pi())
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("_"):
+            raise AttributeError(name)  # numpy asks every element for its array protocols
         function = getattr(self.x, name)
         return lambda *arguments: Ball(function(*(Ball(v).x for v in arguments)))
+
+    def max(self, other: Any) -> Ball:
+        return Ball(self.x.max(Ball(other).x))
+
+    def min(self, other: Any) -> Ball:
+        return Ball(self.x.min(Ball(other).x))
 
     def __neg__(self) -> Ball:
         return Ball(-self.x)
@@ -121,24 +127,26 @@ def _proved(holds: bool, fails: bool) -> bool:
     raise Undecided("two balls overlap")
 
 
+_BALLS = np.frompyfunc(Ball, 1, 1)
+
+
 def balls(x: Array) -> Any:
     """A float64 array as exact balls."""
-    out = np.empty(x.shape, dtype=object)
-    out.reshape(-1)[:] = [Ball(v) for v in np.ravel(x).tolist()]
-    return out
+    return np.asarray(_BALLS(x), dtype=object)
 
 
 def product(left: Any, right: Any) -> Any:
-    """The matrix product of two object matrices of balls, by arb's own matrices."""
-    from flint import arb_mat
-
+    """The exact matrix product of two matrices of balls or of float64 numbers, as balls, by arb's own matrices."""
     m, n = left.shape
     p = right.shape[1]
-    a = arb_mat(m, n, [v.x for v in left.reshape(-1)])
-    b = arb_mat(n, p, [v.x for v in right.reshape(-1)])
+    entries = (arb_mat(m, n, _entries(left)) * arb_mat(n, p, _entries(right))).entries()
     out = np.empty(m * p, dtype=object)
-    out[:] = [Ball(v) for v in (a * b).entries()]
+    out[:] = [Ball(v) for v in entries]
     return out.reshape(m, p)
+
+
+def _entries(matrix: Any) -> list[Any]:
+    return [Ball(v).x for v in matrix.reshape(-1)] if matrix.dtype == object else matrix.reshape(-1).tolist()
 
 
 def enclosed(x: Any) -> Enclosure:
@@ -150,8 +158,6 @@ def enclosed(x: Any) -> Enclosure:
 
 
 def _ends(v: Any) -> tuple[float, float]:
-    from flint import arb
-
     ball = Ball(v).x
     if not ball.is_finite():
         return -np.inf, np.inf

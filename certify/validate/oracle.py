@@ -74,7 +74,7 @@ class _Open(Exception):
 
 def _end_to_end(problem: Problem) -> dict[str, Enclosure]:
     produced = {step.output for step in problem.steps}
-    values: dict[str, Any] = {name: balls(X.lo) for name, X in problem.values.items() if name not in produced}
+    values: dict[str, Any] = {name: X.lo for name, X in problem.values.items() if name not in produced}
     last = {name: k for k, step in enumerate(problem.steps) for name in step.operands if name}
     for k, step in enumerate(problem.steps):
         operands = [values[name] if name else None for name in step.operands]
@@ -87,17 +87,22 @@ def _end_to_end(problem: Problem) -> dict[str, Enclosure]:
         for name in step.operands:
             if name and last[name] == k and name not in problem.outputs:
                 values.pop(name, None)
-    return {name: enclosed(values[name]) for name in problem.outputs}
+    return {name: enclosed(_as_balls(values[name])) for name in problem.outputs}
 
 
 def _exactly(step: Step, operands: Sequence[Any]) -> Any:
-    contraction = factors(step, operands)
+    """f(operands) in balls; operands are balls, or float64 numbers, which enter matrix products as they are."""
+    contraction = factors(step, [*operands[:2], *(_as_balls(x) for x in operands[2:])])
     if contraction is None:
-        return np.asarray(step.rule.value(*operands, **step.attributes), dtype=object)
+        return np.asarray(step.rule.value(*(_as_balls(x) for x in operands), **step.attributes), dtype=object)
     blocks = [product(a, b) for a, b in zip(contraction.left, contraction.right, strict=True)]
     y = contraction.shape(np.stack(blocks))
     y = y if contraction.scale == 1.0 else y * Ball(contraction.scale)
     return y if contraction.addend is None else y + contraction.addend
+
+
+def _as_balls(x: Any) -> Any:
+    return x if x is None or x.dtype == object else balls(x)
 
 
 def spot_check(problem: Problem, seed: int = 0, count: int = 64) -> tuple[int, list[Mismatch]]:
