@@ -33,6 +33,7 @@ class Movement:
     spread:    spread(X, **attributes) encloses every element that an output element might copy, for any steering.
     undecided: undecided(flags, X, **attributes) -> bool array of the output's shape: True where a steering element
                with its flag set has a say; `flags` is one bool array (or None) per operand.
+    copies:    False if every output element is the operator's own (Shape).
     fills:     names of attributes that are constants which the operator fills in (0 where absent).
     """
 
@@ -48,6 +49,7 @@ class Movement:
     undecided: Callable[..., npt.NDArray[np.bool_]] | None = None
     pointwise: bool = False
     fills: tuple[str, ...] = ()
+    copies: bool = True
 
     @property
     def nonlinear(self) -> bool:
@@ -172,7 +174,7 @@ class Movement:
 
     def quantum(self, quantum: Sequence[Array | float], **attributes: Any) -> Array | float:
         """The smallest quantum of all copied operands divides every copy; a constant filled in that is not 0 makes it unknown."""
-        if any(attributes.get(name, 0.0) for name in self.fills):
+        if not self.copies or any(attributes.get(name, 0.0) for name in self.fills):
             return 0.0
         least = [float(np.min(q)) for i, q in enumerate(quantum) if i not in self.steering and np.size(q)]
         return min(least, default=0.0)

@@ -232,8 +232,8 @@ register(
     Movement("SpaceToDepth", 1, ("input",), space_to_depth),
     Movement("Trilu", 14, ("input", "k"), trilu, static=frozenset({"k"})),
     Movement("ReverseSequence", 10, ("input", "sequence_lens"), reverse_sequence, static=frozenset({"sequence_lens"})),
-    Movement("Shape", 1, _DATA, shape_of),
-    Movement("Size", 1, _DATA, size_of),
+    Movement("Shape", 1, _DATA, shape_of, copies=False),
+    Movement("Size", 1, _DATA, size_of, copies=False),
     Movement("Range", 11, ("start", "limit", "delta"), range_, static=frozenset({"start", "limit", "delta"})),
     Movement("ConstantOfShape", 9, ("input",), constant_of_shape, static=frozenset({"input"})),
 )
