@@ -8,6 +8,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
+from certify.errors import UsageError
+
 if TYPE_CHECKING:
     from certify.number.formats import Format
     from certify.profiles.contract import Profile
@@ -16,8 +18,12 @@ if TYPE_CHECKING:
     Builder = Callable[[Format | None, Format | None, Order], Profile]
 
 
-class UnknownProfile(ValueError):
+class UnknownProfile(UsageError, ValueError):
     """A profile name that no module here defines."""
+
+
+class UnsuitableProfile(UsageError, ValueError):
+    """A profile that does not cover the formats or the order of summation asked for."""
 
 
 @cache
@@ -35,11 +41,15 @@ def profiles() -> dict[str, Builder]:
 def profile_named(name: str, dtype: Format | None, accumulate: Format | None, summation: str) -> Profile:
     """The profile `name` for --dtype, --accumulate (None: not given) and --summation.
 
-    Raises UnknownProfile listing the names, or ValueError where the profile does not cover the formats or the order.
+    Raises UnknownProfile listing the names, or UnsuitableProfile where the profile does not cover the formats or the order.
     """
     from certify.profiles.order import order_named
 
     known = profiles()
     if name not in known:
-        raise UnknownProfile(f"unknown profile {name!r}; known profiles: {', '.join(sorted(known))}")
-    return known[name](dtype, accumulate, order_named(summation))
+        raise UnknownProfile(f"--profile: unknown profile {name!r}; known profiles: {', '.join(sorted(known))}")
+    order = order_named(summation)
+    try:
+        return known[name](dtype, accumulate, order)
+    except ValueError as refusal:
+        raise UnsuitableProfile(str(refusal)) from refusal

@@ -55,6 +55,8 @@ KERNELS: dict[str, tuple[Exact, float, bool]] = {
     "Erf": (erf, 5, False),
     "Gelu": (gelu, 12, False),
     "Elu": (lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))), 20, False),
+    "Swish": (lambda x: x * sigmoid(x), 40, False),
+    "HardSwish": (lambda x: x * np.clip(x / 6 + 0.5, 0, 1), 5, False),
     "Mish": (lambda x: x * np.tanh(np.log1p(np.exp(np.minimum(x, 80)))), 50, False),
 }
 # The references of these are float64: half an ulp of theirs is 2^-30 ulps of fp32.
@@ -71,7 +73,7 @@ def kernel(name: str, x: np.ndarray) -> Array:  # type: ignore[type-arg]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 4
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 24)], ir_version=10)
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return np.asarray(session.run(None, {"x": x})[0], dtype=np.float64)
 
