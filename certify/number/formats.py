@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from certify.errors import Unsupported
 
-class UnknownFormat(ValueError):
+
+class UnknownFormat(Unsupported, ValueError):
     """A format name or an ONNX element type that this program cannot describe."""
 
 
