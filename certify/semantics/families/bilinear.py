@@ -279,8 +279,7 @@ class Bilinear:
         if alpha == 1.0 and (C is None or beta == 1.0):
             return arithmetic.dot(terms, total, magnitude, largest, c)
         ones = [_bounded(self.form, x, y, terms, attributes) for x, y in ((np.ones_like(a), b), (a, np.ones_like(b)))]
-        scaled = [mul_up(abs(alpha), x) for x in (total, largest, add_up(*ones))]
-        bound = _scaled_dot(arithmetic, terms, alpha, scaled[0], magnitude, scaled[1], c, scaled[2])
+        bound = _scaled_dot(arithmetic, terms, abs(alpha), (total, largest, add_up(*ones)), magnitude, c)
         return np.where(np.isfinite(total), bound, np.inf)
 
     def quantum(self, quantum: Sequence[Array | float], **attributes: Any) -> Array | float:
@@ -305,21 +304,29 @@ def _longest(extent: Extent, r: Radii, addend: Shape | None) -> int:
 
 
 def _scaled_dot(
-    arithmetic: Arithmetic, terms: int, alpha: float, total: Array, magnitude: Array, largest: Array, addend: Array | float, ones: Array
+    arithmetic: Arithmetic, terms: int, alpha: float, products: tuple[Array, Array, Array], magnitude: Array, addend: Array | float
 ) -> Array:
-    """alpha * dot + beta * c: `total` >= alpha sum |a_i b_i|, `addend` >= |beta c|, `ones` >= |alpha| (sum |a_i| + sum |b_i|).
+    """alpha * dot + beta * c, `addend` >= |beta c|; products: sum |a_i b_i|, max |a_i b_i|, sum |a_i| + sum |b_i|, upper bounds.
 
-    Whether alpha multiplies one operand or the accumulated sum, and beta the addend: were the scaled products added
-    exactly as a dot product of them, the error would be D = dot(...). On top each element meets at most one rounding by
-    alpha and one by beta, relative u each, of quantities of size at most total + D and addend; the result of both meets
-    the relative perturbations again, hence (1 + u)^2. Underflow: alpha times an operand is off by eta before it meets
-    the other (eta * ones); the products of an unscaled sum are off by eta each and scaled by |alpha| afterwards; both
-    scalings' own results are off by eta. The unscaled sum may overflow where the scaled one does not.
+    A kernel scales the sum or an operand; the bound is the larger of the two cases. u, eta: the kernel's format.
+
+    - The sum: its error D (that of a delivered dot product, at least what the accumulator has) grows by alpha; alpha times the
+      sum and beta times c round once each; then they are added and stored, one basic operation.
+    - An operand: each element, its product with the other (exact no longer, if it was) and beta c round once before they enter
+      a dot product, whose own bound grows with these perturbations: (1 + u)^3. Underflow of a scaled operand, eta, meets the
+      other operand; that of a product is the dot product's affair and counted once more.
     """
     u, eta = arithmetic.unit_roundoff, arithmetic.underflow
-    born = arithmetic.dot(terms, total, magnitude, largest, addend)
-    if abs(alpha) < 1.0 and alpha != 0.0:
-        unscaled = arithmetic.dot(terms, *(inflate(x / abs(alpha), 1) for x in (total, magnitude, largest)))
-        born = np.where(np.isfinite(unscaled), born, np.inf)
-    under = eta * (inflate(ones, 2) + 2.0 * (terms + 2) * (1.0 + abs(alpha)))
-    return inflate((1.0 + u) ** 2 * (born + u * (total + addend)) + under, 10)
+    total, largest, ones = products
+    scaled = mul_up(alpha, total)
+    unscaled_total = total if alpha == 0.0 else np.minimum(total, inflate(add_up(magnitude, addend) / alpha, 1))
+    summed = mul_up(alpha, arithmetic.dot(terms, total, unscaled_total, largest))
+    before = add_up(summed, mul_up(u, add_up(scaled, summed, addend)), 2.0 * eta)
+    sum_scaled = add_up(before, arithmetic.round(add_up(magnitude, before)))
+    grown = inflate(np.asarray((1.0 + u) ** 3), 4)
+    dot = arithmetic.dot(
+        terms, mul_up(grown, scaled), mul_up(grown, add_up(magnitude, mul_up(u, scaled))), mul_up(grown, alpha, largest), addend
+    )
+    under = mul_up(eta, add_up(mul_up(1.0, ones), 2.0 * terms + 2.0))
+    operand_scaled = mul_up(grown, add_up(dot, mul_up(2.0 * u, scaled), mul_up(u, addend), under))
+    return np.maximum(sum_scaled, operand_scaled)
