@@ -102,7 +102,8 @@ class State:
         quanta = _Quanta(self, step.operands)
         beta = step.rule.rounding(X, r, step.arithmetic, magnitude, quanta, **step.attributes)
         exact = step.rule.quantum(quanta, **step.attributes)
-        smallest = np.maximum(down(down(Y.mig - modulus) - defect), 0.0)
+        # What is stored is within beta of the exact result: a long sum may end up in the binade below it.
+        smallest = np.maximum(down(down(down(Y.mig - modulus) - defect) - beta), 0.0)
         self.quanta[step.output] = _stored_quantum(step.arithmetic.storage, smallest, exact)
         return lift(beta)
 

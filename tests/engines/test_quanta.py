@@ -1,0 +1,36 @@
+"""A power of two that is said to divide a computed value must divide what a conforming kernel computes, not just the exact result."""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+import certify
+
+
+def test_a_dot_product_may_fall_into_the_binade_below_its_exact_result() -> None:
+    """The exact result is just above 1, the computed one just below: its last place is worth half as much, and adding c rounds."""
+    x = np.array([[float.fromhex("0x1.31febp+0"), float.fromhex("0x1.51b684p-2")]], dtype=np.float32)
+    w = np.array([[float.fromhex("0x1.27b724p+0")], [float.fromhex("-0x1.2788a4p+0")]], dtype=np.float32)
+    c = np.float32(0.5 + 2.0**-23)
+    products = (x[0] * w[:, 0]).astype(np.float32)
+    y = np.float32(products[0] + products[1])
+    exact_y = float(np.sum(x[0].astype(np.float64) * w[:, 0].astype(np.float64)))
+    assert y < 1.0 < exact_y
+    z = np.float32(y + c)
+    born = abs(float(z) - (float(y) + float(c)))
+    assert born > 0.0
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"], name="dot"), helper.make_node("Add", ["y", "c"], ["z"], name="add")],
+        "dot",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2])],
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, [1, 1])],
+        [numpy_helper.from_array(w, "w"), numpy_helper.from_array(np.array([[c]]), "c")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
+    for engine in ("adjoint", "running"):
+        certificate = certify.certify(model, data={"x": x}, engine=engine, validate=False)
+        add = next(node for node in certificate.nodes if node.name == "add")
+        assert add.local_max is not None
+        assert add.local_max >= born
+
