@@ -76,7 +76,8 @@ class NearestArithmetic:
         leaves = terms(n, magnitude, total, largest, 0.0, "exact" if held else "rounded")
         if n <= 1 and held and all(self.storage.contains(format) for format in self.operands):
             return np.zeros(np.broadcast_shapes(np.shape(magnitude), np.shape(total)))
-        return self._store(np.minimum(leaves.total, leaves.magnitude), summation_error(leaves, self.accumulator, self.order))
+        summed = summation_error(leaves, self.accumulator, self.order)
+        return self._store(np.minimum(leaves.total, leaves.magnitude), summed, self.accumulator)
 
     def dot(self, n: int, magnitude: Array, total: Array, largest: Array, addend: Array | float = 0.0) -> Array:
         """Products are exact where the accumulator has room for all their bits, but for underflow."""
@@ -85,7 +86,7 @@ class NearestArithmetic:
         if leaves.addend is not None and not all(self.accumulator.contains(format) for format in self.operands):
             summed = add_up(summed, half_ulp(leaves.addend, self.accumulator))
         size = leaves.magnitude if leaves.addend is None else add_up(leaves.magnitude, leaves.addend)
-        return self._store(np.minimum(leaves.total, size), summed)
+        return self._store(np.minimum(leaves.total, size), summed, self.accumulator)
 
     def product(self) -> str:
         """Whether products of the first two operands are "exact", "underflow" or "rounded" in the accumulator."""
@@ -102,7 +103,7 @@ class NearestArithmetic:
         with np.errstate(over="ignore"):
             error = inflate(lift(assumed.ulps * ulp(magnitude, self.compute) + assumed.absolute), 4)
         error = np.where(add_up(magnitude, error) > self.compute.max, np.inf, error)
-        return self._store(magnitude, error)
+        return self._store(magnitude, error, self.compute)
 
     def accuracy(self, kernel: str) -> tuple[float, float]:
         """An ulp is at most 2u relative, and never less than the smallest subnormal."""
@@ -115,8 +116,8 @@ class NearestArithmetic:
         target, mode = self.conversion or (self.storage, "nearest")
         return rounding_error(magnitude, target, mode)
 
-    def _store(self, total: Array, error: Array) -> Array:
-        """A result of at most `total`, off by `error` in the kernel's format, written to storage."""
-        if self.storage.contains(self.accumulator) and self.storage.contains(self.compute):
+    def _store(self, total: Array, error: Array, held: Format) -> Array:
+        """A result of at most `total`, off by `error` and a number of `held`, written to storage."""
+        if self.storage.contains(held):
             return error
         return add_up(error, half_ulp(add_up(total, error), self.storage))
