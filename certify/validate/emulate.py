@@ -126,7 +126,7 @@ class Emulator:
                 return self._control[proto.op_type](node, scope)
             if proto.op_type == "Constant" and proto.attribute[0].name == "value":
                 return [self._constant(proto.attribute[0].t)]
-        operands = [scope[name] if name else None for name in proto.input]
+        operands = self._converted(node, [scope[name] if name else None for name in proto.input])
         try:
             return self._kernel(node, operands)
         except ValidationUnavailable as reason:
@@ -137,7 +137,7 @@ class Emulator:
         if key not in node.sessions:
             node.sessions[key] = compile_node(node.proto, operands, self._opsets, self._storage)
         compiled = node.sessions[key]
-        results = compiled.run(self._converted(node, operands))
+        results = compiled.run(operands)
         return [self._rounded(x, element, compiled.saturate) for x, element in zip(results, compiled.elements, strict=True)]
 
     def _converted(self, node: Planned, operands: Sequence[Held | None]) -> Sequence[Held | None]:
@@ -149,7 +149,7 @@ class Emulator:
             declared = declared_format(held.element) if held else None
             target = self._operand_format(node.proto.op_type, self._storage(declared)) if declared else None
             if held is not None and target is not None:
-                converted[k] = Held(round_to(held.array, *target).astype(held.array.dtype), held.element)
+                converted[k] = replace(held, array=round_to(held.array, *target).astype(held.array.dtype))
         return converted
 
     def _rounded(self, value: Any, element: int, saturate: bool) -> Held:

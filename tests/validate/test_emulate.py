@@ -140,16 +140,15 @@ def test_integers_and_comparisons_stay_what_they_are():
 
 def test_operands_convert_on_entry_but_the_addend_does_not():
     third = np.float32(1.0 / 3.0)
-    gemm = model(
-        [helper.make_node("Gemm", ["x", "w", "b"], ["y"])], {"x": [1, 1]}, {"y": [1, 1]}, {"w": np.float32([[1.0]]), "b": third.reshape(1)}
-    )
+    constants = {"w": third.reshape(1, 1), "b": third.reshape(1)}
+    gemm = model([helper.make_node("Gemm", ["x", "w", "b"], ["y"])], {"x": [1, 1]}, {"y": [1, 1]}, constants)
 
     def tensor_float(kernel, storage):
         return (FORMATS["tf32"], "zero") if kernel == "Gemm" else None
 
     got = Emulator(gemm, as_declared, tensor_float)({"x": third.reshape(1, 1)})["y"]
     truncated = np.float32(round_to(third, FORMATS["tf32"], "zero"))
-    assert got[0, 0] == np.float32(truncated + third) != np.float32(third + third)
+    assert got[0, 0] == np.float32(truncated * truncated + third) != np.float32(third * third + third)
 
 
 def branch(value):
