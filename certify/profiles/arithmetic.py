@@ -71,8 +71,8 @@ class NearestArithmetic:
         return add_up(first, half_ulp(add_up(magnitude, first), self.storage))
 
     def sum(self, n: int, magnitude: Array, total: Array, largest: Array) -> Array:
-        """Terms that the accumulator does not hold are rounded on entry."""
-        held = all(self.accumulator.contains(format) for format in self.operands)
+        """Terms that the accumulator does not hold are rounded on entry; integers (no format among the operands) may be such."""
+        held = bool(self.operands) and all(self.accumulator.contains(format) for format in self.operands)
         leaves = terms(n, magnitude, total, largest, 0.0, "exact" if held else "rounded")
         if n <= 1 and held and all(self.storage.contains(format) for format in self.operands):
             return np.zeros(np.broadcast_shapes(np.shape(magnitude), np.shape(total)))

@@ -10,12 +10,14 @@ import pytest
 from mpmath import mp, mpf
 
 from certify.number.enclosure import Enclosure
+from certify.number.formats import FORMATS
+from certify.profiles import profile_named
 from certify.semantics.contract import UnsupportedOperator, lookup
 from certify.semantics.families.composite import Expansion
 from certify.semantics.families.discrete import Discrete, monotone
 from certify.semantics.ops import logical
 from tests.laws.kit import LawBroken, check_rule, elementwise
-from tests.laws.machine import BFLOAT16, E5M2, Exact, Machine
+from tests.laws.machine import E5M2, MIXED, Exact, Machine
 
 RADII = (0.0, 0.125, 1.5)
 
@@ -77,7 +79,7 @@ def test_store_rounds_once() -> None:
         stored: Exact = machine.fl(x)
         return stored
 
-    check_rule(found("Store", "certify"), STAIRS, STEPS, oracle=lambda x: x, kernel=kernel, machines=(E5M2, BFLOAT16))
+    check_rule(found("Store", "certify"), STAIRS, STEPS, oracle=lambda x: x, kernel=kernel, machines=(MIXED,))
 
 
 def positions(best: Callable[..., Any]) -> Callable[..., Exact]:
@@ -143,3 +145,19 @@ def test_a_swing_too_small_is_caught() -> None:
     rule = Discrete("Floor", 6, ("X",), logical._floor, monotone(logical._floor, (1,)), swing=0.5)
     with pytest.raises(LawBroken):
         check_rule(rule, STAIRS, STEPS, oracle=elementwise(mp.floor), radii=RADII)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "free"),
+    [("fp16", "fp32", True), ("fp32", "fp32", True), ("fp32", "fp16", False), (None, "fp32", False), (None, "fp16", False)],
+)
+def test_a_cast_is_free_where_the_target_holds_the_source(source: str | None, target: str, free: bool) -> None:
+    """Into its own format or a wider one; integers only up to the precision that their quantum shows."""
+    profile = profile_named("wide", None, None, "any")
+    operands = [None if source is None else FORMATS[source]]
+    arithmetic = profile.arithmetic("Store", operands, FORMATS[target], False)
+    magnitude = np.array([[1.5e9]]) if target == "fp32" else np.array([[6e4]])
+    X = (Enclosure.point(magnitude),)
+    born = found("Store", "certify").rounding(X, (None,), arithmetic, magnitude, [0.0])
+    assert bool(born[0, 0] == 0.0) == free
+    assert found("Store", "certify").rounding(X, (None,), arithmetic, np.array([[1000.0]]), [1.0])[0, 0] == 0.0

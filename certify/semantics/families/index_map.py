@@ -1,9 +1,9 @@
-"""Index maps: which input element each output element copies, and the transpose of that, a fast scatter-add."""
+"""Copies: which input element each output element copies (an index map), the transpose of that, and what a copy costs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from certify.number.upward import Array
+from certify.semantics.contract import Arithmetic
 
 Indices: TypeAlias = npt.NDArray[np.intp]
 
@@ -110,3 +111,14 @@ def frozen(value: Any) -> Hashable:
     if isinstance(value, list | tuple):
         return tuple(frozen(v) for v in value)
     return value  # type: ignore[no-any-return]
+
+
+def copied(arithmetic: Arithmetic, magnitude: Array, quantum: Sequence[Array | float]) -> Array:
+    """Error of delivering copies of operands: 0 if storage holds every number of the operands' formats, else one rounding.
+
+    Adding up a single term is such a copy: the arithmetic says, for the term 1, whether that is free for these formats.
+    """
+    one = np.ones(1)
+    if not np.any(arithmetic.sum(1, one, one, one)):
+        return np.zeros_like(np.asarray(magnitude, dtype=np.float64))
+    return arithmetic.round(magnitude, min((float(np.min(q)) for q in quantum if np.size(q)), default=0.0))

@@ -3,7 +3,7 @@
 `value` itself, run on an array of element numbers, *is* the linear map L: it tells for every output element which
 operand element it copies. push runs `value` on the tangents, pull adds every output multiplier to the element it
 came from (scatter-add). L is exact, so the remainder is 0, and copies of stored numbers are stored numbers (the
-ONNX type constraint T is the same on both sides), so the local rounding is 0.
+ONNX type constraint T is the same on both sides), so the local rounding is 0 (`copied`).
 
 A *steering* operand (indices of Gather, condition of Where) chooses the copies and is itself never copied. Where its
 value is one number for every x in X and every |d| <= r, the map is fixed; elsewhere the output is only known to lie in
@@ -22,7 +22,7 @@ import numpy.typing as npt
 from certify.number.enclosure import Enclosure
 from certify.number.upward import Array, add_up
 from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, Tangents
-from certify.semantics.families.index_map import IndexMap, frozen, remembered, rows_of
+from certify.semantics.families.index_map import IndexMap, copied, frozen, remembered, rows_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +169,8 @@ class Movement:
     def rounding(
         self, X: Operands, r: Radii, arithmetic: Arithmetic, magnitude: Array, quantum: Sequence[Array | float], **attributes: Any
     ) -> Array:
-        """0: a copy of a stored number is that number."""
-        return np.zeros_like(np.asarray(magnitude, dtype=np.float64))
+        """A copy of a stored number is that number, unless it is delivered in a narrower format."""
+        return copied(arithmetic, magnitude, [q for i, q in enumerate(quantum) if i not in self.steering])
 
     def quantum(self, quantum: Sequence[Array | float], **attributes: Any) -> Array | float:
         """The smallest quantum of all copied operands divides every copy; a constant filled in that is not 0 makes it unknown."""

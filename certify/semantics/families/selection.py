@@ -11,7 +11,7 @@ follow. With w the winner at mid X, c another candidate, over all x in X and |d|
   s = 1/2 leaves [-R/2, R/2].
 - f never varies by more than the largest r of the candidates that are left.
 
-Min is -max(-x). A selected number is a stored number: no rounding.
+Min is -max(-x). A selected number is a stored number: a copy.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import numpy.typing as npt
 from certify.number.enclosure import Enclosure
 from certify.number.upward import Array, add_up, down, mul_up, up
 from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, Tangents
-from certify.semantics.families.index_map import IndexMap, Indices, frozen, remembered, rows_of
+from certify.semantics.families.index_map import IndexMap, Indices, copied, frozen, remembered, rows_of
 
 Flags: TypeAlias = npt.NDArray[np.bool_]
 
@@ -117,8 +117,8 @@ class Selection:
     def rounding(
         self, X: Operands, r: Radii, arithmetic: Arithmetic, magnitude: Array, quantum: Sequence[Array | float], **attributes: Any
     ) -> Array:
-        """0: the result is one of the stored operands."""
-        return np.zeros_like(np.asarray(magnitude, dtype=np.float64))
+        """The result is one of the stored operands: rounded only if it is delivered in a narrower format."""
+        return copied(arithmetic, magnitude, quantum)
 
     def quantum(self, quantum: Sequence[Array | float], **attributes: Any) -> Array | float:
         return min((float(np.min(q)) for q in quantum if np.size(q)), default=0.0)

@@ -16,6 +16,7 @@ from certify.number.upward import Array
 from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, Tangents, UnsupportedOperator, register
 from certify.semantics.families.composite import Composite, Expansion, Primitive
 from certify.semantics.families.discrete import Discrete, monotone
+from certify.semantics.families.index_map import copied
 from certify.semantics.ops.indexing import aligned
 from certify.semantics.ops.movement import array_axis
 
@@ -168,7 +169,8 @@ class Store:
         return np.zeros((1, *_only(X).shape[1:])) if r[0] is None else r[0]
 
     def rounding(self, X: Operands, r: Radii, arithmetic: Arithmetic, magnitude: Array, quantum: Sequence[Array | float]) -> Array:
-        return arithmetic.round(magnitude, quantum[0])
+        """One rounding, unless the storage format holds the operand's (a Cast to a wider format, or to the same)."""
+        return copied(arithmetic, magnitude, quantum)
 
     def quantum(self, quantum: Sequence[Array | float]) -> Array | float:
         return quantum[0]
