@@ -18,7 +18,8 @@ from certify.data import Inputs, inputs_for, read
 from certify.engines import running
 from certify.engines.answer import Answer, answer
 from certify.errors import UsageError
-from certify.gate import judge
+from certify.gate import check_names, judge
+from certify.graph.annotate import annotate
 from certify.graph.load import load
 from certify.graph.model import ModelGraph
 from certify.number.enclosure import Enclosure, concatenate
@@ -41,6 +42,7 @@ def run(request: Request, progress: Progress = no_progress) -> Certificate:
         graph = load(request.model, request.shapes, None if raw is None else raw.shapes)
         profile = profile_named(request.profile, _format(request.dtype), _format(request.accumulate), str(request.summation))
         program = bind(graph, profile)
+        check_names(request.budgets, program.outputs)
     with clock("reading the inputs"):
         inputs = inputs_for(graph, request, raw)
     with clock("bounding the error"):
@@ -57,12 +59,12 @@ def run(request: Request, progress: Progress = no_progress) -> Certificate:
         claim=_claim(program, profile, inputs.facts, request),
         guarantee=found.guarantee,
         outputs=output_results(found, observed),
-        nodes=node_results(graph, found),
+        nodes=node_results(annotate(graph, _format(request.dtype), _format(request.accumulate), norms=False), found),
         lost=lost_bounds(found),
         validation=validation,
     )
     certificate = replace(certificate, timings=clock.seconds, peak_memory_bytes=_peak_memory())
-    return replace(certificate, gate=judge(certificate, request.budgets))
+    return replace(certificate, gate=judge(certificate, request.budgets, request.guarantee))
 
 
 @dataclass

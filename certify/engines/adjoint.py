@@ -22,16 +22,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from certify.analysis.problem import Problem, Step
 from certify.engines.contract import ErrorBound, Functional, Guarantee, Progress
-from certify.engines.running import State, advance, full
+from certify.engines.running import State, full
 from certify.number.upward import UNIT_ROUNDOFF, Array, add_up, inflate, lift
-from certify.semantics.contract import Linearization
+from certify.semantics.contract import Linearization, Operands, Radii
 
 ROW_ELEMENTS = 8_000_000  # float64 entries of one block of rows: 64 MB
 WORK_LIMIT = 3e11  # float64 multiplications spent on refining tubes, a case
 NEGLIGIBLE = 0.02  # a remainder below this share of the rounding beside it is not worth rows
+LOOSE, SWELL = 0.02, 0.05  # a tube above this share of the values, if it swells the rounding by that share, is refined first
 
 
 @dataclass
@@ -44,17 +46,16 @@ class Sweep:
     centres: dict[str, Array] = field(default_factory=dict)
     noise: dict[str, Array] = field(default_factory=dict)
     work: dict[str, float] = field(default_factory=dict)
+    refined: dict[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
     spent: float = 0.0
 
     def __post_init__(self) -> None:
         self.steps = {step.output: step for step in self.problem.steps}
         self.fan_out: dict[str, int] = {}
-        self.consumers: dict[str, list[Step]] = {}
         for step in self.problem.steps:
             for name in step.operands:
                 if name is not None:
                     self.fan_out[name] = self.fan_out.get(name, 0) + 1
-                    self.consumers.setdefault(name, []).append(step)
 
     def spread(self, name: str | None) -> Array | None:
         """|w| = |e - d| <= tube + |d|; None where exactly zero."""
@@ -65,39 +66,59 @@ class Sweep:
             return tube
         return add_up(tube, np.abs(centre))
 
-    def enter(self, step: Step) -> None:
-        """Provisional tube, linear map, centre and noise of one more step."""
-        advance(self.state, step)
-        self.linearize(step)
+    def enter(self, step: Step, limit: float) -> None:
+        """Linear map, rounding, noise and tube of one more step.
 
-    def linearize(self, step: Step) -> None:
-        """(Re)derive the step's linear map and noise from its operands' current tubes."""
+        Rounding grows with the computed magnitude, |z| plus the deviation that arrives. Where a loose tube would swell
+        it, what arrives is bounded by rows of its own first, before the rounding is added.
+        """
+        arriving = self._linearize(step)
+        beta = self.state.local_rounding(step, arriving)
+        if self.state.rounding and np.any(arriving > LOOSE * np.mean(self.problem.values[step.output].mag)):
+            swollen = beta > (1.0 + SWELL) * self.state.local_rounding(step, np.zeros_like(arriving))
+            if swollen.any():
+                self.state.record(step, arriving, beta)
+                self.refine(step.output, np.broadcast_to(swollen, arriving.shape), limit)
+                arriving = np.array(np.broadcast_to(self.state.tubes.get(step.output, arriving), arriving.shape))
+                beta = self.state.local_rounding(step, arriving)
+        beta = np.broadcast_to(beta, arriving.shape)
+        self.noise[step.output] = lift(add_up(self.noise[step.output], beta))
+        self.state.record(step, add_up(arriving, beta), beta)
+
+    def _linearize(self, step: Step) -> Array:
+        """Enter the step's linear map, centre and noise (its rounding apart); returns a bound of |f(x^) - z|.
+
+        Where the whole variation is smaller than the remainder alone (a singularity, a saturated function), the step is
+        cut: L = 0, and the variation is its noise.
+        """
         X, r = self.state.operands(step)
-        beta = self.state.local[step.output]
-        defect = self.problem.defects.get(step.output, 0.0)
+        Y = self.problem.values[step.output]
+        defect = np.broadcast_to(self.problem.defects.get(step.output, 0.0), Y.shape)
         if all(radius is None for radius in r):
-            self.noise[step.output] = lift(add_up(beta, defect))
-            return
+            self.noise[step.output] = lift(defect)
+            return np.array(defect)
+        modulus = np.broadcast_to(step.rule.modulus(X, r, **step.attributes), Y.shape)
         linear = step.rule.linearize(X, r, **step.attributes)
-        spreads = [self.spread(name) for name in step.operands]
-        gain = linear.magnitude(spreads)
-        summands = linear.terms + 2 + max((self.fan_out.get(name, 1) for name in step.operands if name is not None), default=1)
-        gamma = _gamma(summands)
-        parts: list[Array | float] = [linear.radius, beta, defect, _times(gamma, gain)]
-        centres = [None if name is None else self.centres.get(name) for name in step.operands]
-        if np.any(linear.shift) or any(centre is not None for centre in centres):
-            moved = any(centre is not None for centre in centres)
-            pushed = linear.push(centres) if moved else np.zeros_like(linear.shift)
-            size = linear.magnitude([None if centre is None else np.abs(centre) for centre in centres]) if moved else np.zeros_like(pushed)
-            centre = pushed + linear.shift
-            parts.append(_times(gamma, add_up(size, np.abs(linear.shift))))
-            self.centres[step.output] = centre
-        else:
-            self.centres.pop(step.output, None)
+        if not step.rule.is_linear(X, r):
+            linear = _cut(linear, modulus)
+        gain = linear.magnitude([self.spread(name) for name in step.operands])
+        gamma = _gamma(linear.terms + 2 + max(self.fan_out.get(name, 1) for name in step.operands if name is not None))
+        noise = add_up(linear.radius, defect, _times(gamma, gain), self._drift(step, linear, gamma))
         self.maps[step.output] = linear
-        self.noise[step.output] = lift(add_up(*parts))
-        size = self.problem.values[step.output].lo.size
-        self.work[step.output] = 2.0 * linear.terms * size
+        self.noise[step.output] = lift(np.array(np.broadcast_to(noise, Y.shape)))
+        self.work[step.output] = 2.0 * linear.terms * Y.lo.size
+        return add_up(modulus, defect)
+
+    def _drift(self, step: Step, linear: Linearization, gamma: Array) -> Array:
+        """Carry the centre d forward; returns a bound of its float64 rounding."""
+        centres = [None if name is None else self.centres.get(name) for name in step.operands]
+        moved = any(centre is not None for centre in centres)
+        if not moved and not np.any(linear.shift):
+            return np.zeros_like(linear.shift)
+        pushed = linear.push(centres) if moved else np.zeros_like(linear.shift)
+        size = linear.magnitude([None if centre is None else np.abs(centre) for centre in centres]) if moved else np.zeros_like(pushed)
+        self.centres[step.output] = np.array(np.broadcast_to(pushed + linear.shift, self.problem.values[step.output].shape))
+        return _times(gamma, add_up(size, np.abs(linear.shift)))
 
     def ancestors(self, target: str) -> list[str]:
         """Step outputs that `target` depends on through deviations, in reverse topological order, itself first."""
@@ -157,18 +178,30 @@ class Sweep:
                 shares[name] = share
         return total
 
-    def refine(self, name: str, limit: float) -> bool:
-        """Replace the tube of `name` by adjoint bounds where a nonlinear consumer would profit; True if it changed."""
+    def prepare(self, step: Step, limit: float) -> None:
+        """Refine the tubes of a nonlinear step's operands before it is entered, where its remainder would matter."""
+        X, r = self.state.operands(step)
+        if all(radius is None for radius in r) or step.rule.is_linear(X, r):
+            return
+        matters = self._matters(step, X, r)
+        if not matters.any():
+            return
+        for name in dict.fromkeys(step.operands):
+            if name is not None and name in self.state.tubes:
+                alike = step.rule.pointwise and matters.shape == self.problem.values[name].shape
+                self.refine(name, matters if alike else np.ones(self.problem.values[name].shape, dtype=bool), limit)
+
+    def refine(self, name: str, wanted: npt.NDArray[np.bool_], limit: float) -> None:
+        """Replace the tube of `name` by adjoint bounds at the `wanted` elements, the widest first while work lasts."""
         tube = self.state.tubes[name]
-        wanted = self._wanted(name) & np.isfinite(tube) & (tube > 0.0)
-        index = np.flatnonzero(wanted)
-        if index.size == 0:
-            return False
+        known = self.refined.setdefault(name, np.zeros(tube.shape, dtype=bool))
+        index = np.flatnonzero(wanted & ~known & np.isfinite(tube) & (tube > 0.0))
+        if index.size == 0 or name not in self.maps:
+            return
         cost = sum(self.work.get(step, 0.0) for step in self.ancestors(name))
         affordable = int(max(0.0, limit - self.spent) / max(cost, 1.0))
         if affordable < index.size:
-            gain = tube.reshape(-1)[index]
-            index = np.sort(index[np.argsort(-gain, kind="stable")[:affordable]])
+            index = np.sort(index[np.argsort(-tube.reshape(-1)[index], kind="stable")[:affordable]])
         refined = tube.reshape(-1).copy()
         block = max(1, ROW_ELEMENTS // tube.size)
         for start in range(0, index.size, block):
@@ -177,28 +210,37 @@ class Sweep:
             rows[np.arange(chosen.size), chosen] = 1.0
             bound = self.bound(Functional(name, rows.reshape(-1, *tube.shape[1:])))
             refined[chosen] = np.minimum(refined[chosen], bound)
+        known.reshape(-1)[index] = True
         self.state.tubes[name] = lift(refined.reshape(tube.shape))
-        return bool(index.size)
 
-    def _wanted(self, name: str) -> Array:
-        """Elements of `name` whose tube makes some consumer's remainder matter."""
-        shape = self.problem.values[name].shape
-        wanted = np.zeros(shape, dtype=bool)
-        for step in self.consumers.get(name, []):
-            X, r = self.state.operands(step)
-            if step.rule.is_linear(X, r):
-                continue
-            linear = step.rule.linearize(X, r, **step.attributes)
+    def _matters(self, step: Step, X: Operands, r: Radii) -> npt.NDArray[np.bool_]:
+        """Where the step's remainder is not small beside the rounding that is born there anyway."""
+        linear = step.rule.linearize(X, r, **step.attributes)
+        born = self.problem.defects.get(step.output, np.zeros(()))
+        if self.state.rounding:
             magnitude = self.problem.values[step.output].mag
-            born = self.problem.defects.get(step.output, np.zeros(()))
-            if self.state.rounding:
-                born = step.rule.rounding(X, r, step.arithmetic, magnitude, [0.0] * len(X), **step.attributes)
-            matters = (linear.radius + np.abs(linear.shift)) > NEGLIGIBLE * np.where(np.isfinite(born), born, 0.0)
-            if step.rule.pointwise and matters.shape == shape:
-                wanted |= matters
-            elif matters.any():
-                wanted |= True
-        return wanted
+            born = step.rule.rounding(X, r, step.arithmetic, magnitude, [0.0] * len(X), **step.attributes)
+        return np.asarray((linear.radius + np.abs(linear.shift)) > NEGLIGIBLE * np.where(np.isfinite(born), born, 0.0))
+
+
+def _cut(linear: Linearization, modulus: Array) -> Linearization:
+    """The same step with L = 0 and the whole variation as remainder at the elements where that is smaller."""
+    cut = np.broadcast_to(~(linear.radius < modulus), modulus.shape)
+    if not cut.any():
+        return linear
+    keep = np.where(cut, 0.0, 1.0)
+
+    def kept(x: Array) -> Array:
+        return np.where(cut, 0.0, x)
+
+    return Linearization(
+        push=lambda d: kept(linear.push(d)),
+        pull=lambda a: linear.pull(a * keep),
+        magnitude=lambda d: kept(linear.magnitude(d)),
+        shift=kept(linear.shift),
+        radius=np.where(cut, modulus, linear.radius),
+        terms=linear.terms,
+    )
 
 
 def _gamma(n: int) -> Array:
@@ -227,9 +269,8 @@ def sweep(problem: Problem, rounding: bool = True, work_limit: float = WORK_LIMI
     """Tubes of one case, refined at every nonlinearity's input while work lasts."""
     result = Sweep(problem, State(problem, rounding))
     for i, step in enumerate(problem.steps):
-        result.enter(step)
-        if step.output in result.state.tubes:
-            result.refine(step.output, work_limit)
+        result.prepare(step, work_limit)
+        result.enter(step, work_limit)
         if progress is not None:
             progress("refining tubes", (i + 1) / len(problem.steps))
     return result

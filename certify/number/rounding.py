@@ -73,7 +73,8 @@ def ulp(m: npt.ArrayLike, format: Format) -> Array:
 def half_ulp(m: npt.ArrayLike, format: Format) -> Array:
     """The largest error of one rounding to nearest of a value v, |v| <= m: max(u f/2, min(m - f, u f), eta), f = ufp(m).
 
-    Inf where m exceeds the largest number: the result may overflow. m >= 0, not NaN.
+    Inf where the result may overflow: to nearest, only values of at least the largest number and half an ulp do (IEEE
+    754-2019, 4.3.1); below that they round to the largest number, max, with |v| - max < u ufp(max). m >= 0, not NaN.
 
     Proof. If v is in the subnormal range the error is at most eta. Otherwise: for |v| < f the spacing is at most
     2u f/2, and the error at most half of it, u f/2. For f <= |v| <= m it is at most u f; and f being a number of the
@@ -81,7 +82,7 @@ def half_ulp(m: npt.ArrayLike, format: Format) -> Array:
     Every float64 operation here is exact (m - f by Sterbenz' lemma; u f is a power of two), but for u f below
     float64's 2^-1074, which eta covers.
     """
-    return _largest_error(m, format, format.unit_roundoff, format.eta)
+    return _largest_error(m, format, format.unit_roundoff, format.eta, _overflow_threshold(format))
 
 
 def addition_error(m: npt.ArrayLike, format: Format) -> Array:
@@ -91,7 +92,7 @@ def addition_error(m: npt.ArrayLike, format: Format) -> Array:
     number all such multiples are numbers of the format, and nothing is rounded.
     """
     m = np.asarray(m, dtype=np.float64)
-    return np.where(m <= 2.0 * format.smallest_normal, 0.0, _largest_error(m, format, format.unit_roundoff, 0.0))
+    return np.where(m <= 2.0 * format.smallest_normal, 0.0, _largest_error(m, format, format.unit_roundoff, 0.0, _overflow_threshold(format)))
 
 
 def full_ulp(m: npt.ArrayLike, format: Format) -> Array:
@@ -100,7 +101,7 @@ def full_ulp(m: npt.ArrayLike, format: Format) -> Array:
     Proof. As for `half_ulp`, with the whole spacing in the place of its half; a truncated |v| >= f stays >= f. In the
     subnormal range the spacing is the smallest subnormal; flushed, everything below the smallest normal is lost.
     """
-    return _largest_error(m, format, 2.0 * format.unit_roundoff, format.smallest_positive)
+    return _largest_error(m, format, 2.0 * format.unit_roundoff, format.smallest_positive, format.max)
 
 
 def rounding_error(m: npt.ArrayLike, format: Format, mode: str) -> Array:
@@ -108,11 +109,18 @@ def rounding_error(m: npt.ArrayLike, format: Format, mode: str) -> Array:
     return half_ulp(m, format) if mode == "nearest" else full_ulp(m, format)
 
 
-def _largest_error(m: npt.ArrayLike, format: Format, unit: float, underflow: float) -> Array:
+def _overflow_threshold(format: Format) -> float:
+    """The largest float64 that surely rounds to a finite number, to nearest (ties to even: the threshold itself may not)."""
+    with np.errstate(over="ignore"):
+        edge = np.float64(format.max) + format.unit_roundoff * float(ufp(format.max))
+    return float(np.nextafter(edge, 0.0)) if np.isfinite(edge) and edge > format.max else format.max
+
+
+def _largest_error(m: npt.ArrayLike, format: Format, unit: float, underflow: float, threshold: float) -> Array:
     m = np.asarray(m, dtype=np.float64)
     if m.size and not (m >= 0.0).all():
         raise ValueError("a magnitude is a non-negative number")
     first = ufp(np.minimum(m, format.max))
-    relative = np.maximum(0.5 * unit * first, np.minimum(np.minimum(m, format.max) - first, unit * first))
+    relative = np.maximum(0.5 * unit * first, np.minimum(np.minimum(m, threshold) - first, unit * first))
     bound = np.where(m == 0.0, 0.0, np.maximum(relative, underflow))
-    return np.where(m > format.max, np.inf, bound)
+    return np.where(m > threshold, np.inf, bound)

@@ -74,7 +74,11 @@ def test_beyond_the_largest_number(name: str) -> None:
     np.testing.assert_array_equal(round_to(-x, format), -np.array([format.max, at_tie, lost, lost, lost]))
     np.testing.assert_array_equal(round_to(x, format, "zero"), [format.max] * 4 + [lost])
     np.testing.assert_array_equal(round_to(x, format.saturating()), [format.max] * 5)
-    assert np.isinf(half_ulp(np.nextafter(format.max, np.inf), format))
+    # To nearest, only half an ulp beyond the largest number overflows (IEEE 754-2019, 4.3.1): a mask of -max plus a score stays.
+    assert np.isinf(half_ulp(tie, format))
+    below = np.nextafter(tie, 0)
+    assert below - round_to(below, format) <= half_ulp(below, format) < np.inf
+    assert np.isinf(full_ulp(np.nextafter(format.max, np.inf), format))
     assert np.isfinite(half_ulp(format.max, format))
 
 
