@@ -191,7 +191,8 @@ class _Binder:
         self, rule: Any, kernel: str, operands: Sequence[str | None], output: str, attributes: dict[str, Any], node: Node, inner: bool
     ) -> None:
         storage = self.formats[output]
-        entered = [self._convert(kernel, name, storage, node) for name in operands]
+        # The factors of a contraction are its first two operands; an addend goes into the accumulator as it is.
+        entered = [self._convert(kernel, name, storage, node) if i < 2 else name for i, name in enumerate(operands)]
         formats = [None if name is None else self.formats[name] for name in entered]
         arithmetic: Arithmetic = ExactArithmetic() if storage is None else self.profile.arithmetic(kernel, formats, storage, inner)
         self.steps.append(Step(rule, tuple(entered), output, attributes, arithmetic, node.name, node.op_type, inner))

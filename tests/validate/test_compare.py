@@ -8,6 +8,7 @@ from certify.engines import running
 from certify.number.enclosure import Enclosure
 from certify.number.formats import FORMATS
 from certify.number.upward import add_up
+from certify.profiles import profile_named
 from certify.validate.compare import Run, compare
 from certify.validate.emulate import Emulator
 from certify.validate.oracle import reference_arb
@@ -122,6 +123,20 @@ def test_an_emulated_network_survives_its_bound_and_refutes_a_planted_one():
     planted = compare([run], reference, {"y": bounds["y"] * 0.01})
     assert planted.violations
     assert planted.violations[0].observed > planted.violations[0].bound
+
+
+def test_an_addend_that_is_not_converted_on_entry_is_covered():
+    """Converted, the addend's error would cancel those of the weights; tensor cores take it in fp32."""
+    weights = {"w": np.full((4, 1), 1 + 2.0**-11 - 2.0**-20, np.float32), "b": np.float32([4 + 2.0**-9 + 2.0**-18])}
+    graph = model([helper.make_node("Gemm", ["x", "w", "b"], ["y"])], {"x": [1, 4]}, {"y": [1, 1]}, weights)
+    for profile in ("wide", "tensor-core-a100"):
+        program, held, reference, bounds = certified(graph, {"x": np.ones((1, 1, 4))}, profile, "tf32")
+        chosen = profile_named(profile, FORMATS["tf32"], None, "any")
+        runs = [Run("simulated", Simulator(program).run(held, ORDERS["sequential"]))]
+        runs.append(Run("emulated", run_cases(Emulator(graph, chosen.storage, chosen.operand_format), held)))
+        found = compare(runs, reference, bounds)
+        assert not found.violations
+        assert found.max_error["emulated"] > 2.0**-10
 
 
 def test_a_bound_for_a_tree_is_caught_by_an_adversarial_order():
