@@ -43,12 +43,17 @@ class Curve:
             relative = self.relative(x) if callable(self.relative) else self.relative
             absolute = self.absolute(x) if callable(self.absolute) else self.absolute
             margin = np.abs(y) * (relative * _ULP * (1.0 + 2.0**-50)) + absolute
+            lo, hi = down(y - margin), up(y + margin)
+        if not np.all(absolute > 0.0):
             exact = margin == 0.0
-            lo = np.where(exact, y, down(np.where(y == np.inf, np.finfo(np.float64).max, y - margin)))
-            hi = np.where(exact, y, up(np.where(y == -np.inf, -np.finfo(np.float64).max, y + margin)))
-        unknown = np.isnan(y) | np.isnan(lo) | np.isnan(hi)
-        lo, hi = np.where(unknown, -np.inf, lo), np.where(unknown, np.inf, hi)
-        return Enclosure(np.clip(lo, *self.limits), np.clip(hi, *self.limits))
+            lo, hi = np.where(exact, y, lo), np.where(exact, y, hi)
+        if not np.isfinite(lo).all() or not np.isfinite(hi).all():  # overflow: f is beyond the largest float64; NaN: unknown
+            largest = np.finfo(np.float64).max
+            lo = np.where(y == np.inf, largest * (1.0 - 2.0**-40), np.where(np.isnan(lo), -np.inf, lo))
+            hi = np.where(y == -np.inf, -largest * (1.0 - 2.0**-40), np.where(np.isnan(hi), np.inf, hi))
+        if self.limits != (-np.inf, np.inf):
+            lo, hi = np.clip(lo, *self.limits), np.clip(hi, *self.limits)
+        return Enclosure(lo, hi)
 
     def over(self, X: Enclosure) -> Enclosure:
         """Encloses f over each interval: its ends, and the turns that lie inside."""
@@ -59,6 +64,8 @@ class Curve:
             t = np.asarray(turn, dtype=np.float64)
             with np.errstate(invalid="ignore"):
                 inside = (X.lo <= t + _NEAR * np.abs(t)) & (t - _NEAR * np.abs(t) <= X.hi)
+            if not inside.any():
+                continue
             T = self.at(t)
             Y = Enclosure(np.where(inside, np.minimum(Y.lo, T.lo), Y.lo), np.where(inside, np.maximum(Y.hi, T.hi), Y.hi))
         return Y
@@ -207,15 +214,19 @@ def _with_tangent(phi: Function, slope: Array, psi: Enclosure, sign: float, part
     some &= (first.lo < 0.0) & (last.hi > 0.0) if sign > 0 else (first.hi > 0.0) & (last.lo < 0.0)
     if not some.any():
         return psi
-    lo, hi = np.where(some, part.lo, 0.0), np.where(some, part.hi, 1.0)
-    for _ in range(26):
+    part, tilt = part[some], slope[some]
+    lo, hi = part.lo, part.hi
+    for _ in range(20):
         s = 0.5 * lo + 0.5 * hi
         with np.errstate(all="ignore"):
-            beyond = sign * (phi.slope.f(s) - slope) > 0.0
+            beyond = sign * (phi.slope.f(s) - tilt) > 0.0
         lo, hi = np.where(beyond, lo, s), np.where(beyond, s, hi)
-    s = np.where(some, np.clip(0.5 * lo + 0.5 * hi, part.lo, part.hi), 0.0)
-    width = np.where(some, up(part.hi - part.lo), 0.0)
-    T = _tilted(phi, slope, s).widen(mul_up(_inner_slopes(phi, slope, part, s).mag, width))
+    s = np.clip(0.5 * lo + 0.5 * hi, part.lo, part.hi)
+    spread = mul_up(_inner_slopes(phi, tilt, part, s).mag, up(part.hi - part.lo))
+    T = _tilted(phi, tilt, s).widen(spread)
+    low, high = psi.lo.copy(), psi.hi.copy()
     if sign > 0:
-        return Enclosure(np.where(some, np.minimum(psi.lo, T.lo), psi.lo), psi.hi)
-    return Enclosure(psi.lo, np.where(some, np.maximum(psi.hi, T.hi), psi.hi))
+        low[some] = np.minimum(low[some], T.lo)
+    else:
+        high[some] = np.maximum(high[some], T.hi)
+    return Enclosure(low, high)

@@ -134,10 +134,11 @@ class Pointwise:
         slopes = phi.slopes(Y)
         slope = usable(slopes.mid)
         D = by_slopes(slopes, slope, radii)
+        loose = (D.hi > D.lo) & (radii >= 0.25 * x.rad)
         if phi.bend is not None:
-            slope, D = _with_taylor(phi, x, Y, radii, slope, D)
+            slope, D, settled = _with_taylor(phi, x, Y, radii, slope, D)
+            loose &= ~settled
         variation = mul_up(slopes.mag, radii)
-        loose = _loose(phi, Y, D)
         if loose.any():
             slope, D, variation = _refined(phi, loose, x, Y, slope, D, variation)
         if phi.outside is not None:
@@ -171,22 +172,19 @@ def _narrower(slope: Array, D: Enclosure, other: Array, E: Enclosure) -> tuple[A
     return np.where(better, other, slope), chosen
 
 
-def _with_taylor(phi: Function, x: Enclosure, Y: Enclosure, r: Array, slope: Array, D: Enclosure) -> tuple[Array, Enclosure]:
+def _with_taylor(phi: Function, x: Enclosure, Y: Enclosure, r: Array, slope: Array, D: Enclosure) -> tuple[Array, Enclosure, Any]:
+    """Also says where phi'' hardly varies, so that at a point Taylor's enclosure is as good as exact."""
     assert phi.bend is not None
-    near = phi.slopes(x)
+    near, bend = phi.slopes(x), phi.bend.over(Y)
     tangent = usable(near.mid)
-    E = by_taylor(near, phi.bend.over(Y), tangent, r)
+    E = by_taylor(near, bend, tangent, r)
+    with np.errstate(invalid="ignore"):
+        settled = (bend.hi - bend.lo <= 2.0**-6 * bend.mag) | (D.hi - D.lo <= _NOISE * np.minimum(np.abs(phi.value.f(x.mid)), 1.0))
     if phi.kinks:
         kinked = phi.kinked(Y)
         E = Enclosure(np.where(kinked, -np.inf, E.lo), np.where(kinked, np.inf, E.hi))
-    return _narrower(slope, D, tangent, E)
-
-
-def _loose(phi: Function, Y: Enclosure, D: Enclosure) -> Any:
-    """Where the remainder found so far is worth another try: above phi's own float64 error."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        size = np.maximum(np.abs(phi.value.f(Y.lo)), np.abs(phi.value.f(Y.hi)))
-        return ~(D.hi - D.lo <= _NOISE * np.where(np.isfinite(size), size, 0.0)) & (D.hi > D.lo)
+        settled &= ~kinked
+    return *_narrower(slope, D, tangent, E), settled
 
 
 def _refined(phi: Function, loose: Any, x: Enclosure, Y: Enclosure, slope: Array, D: Enclosure, variation: Array) -> Any:
