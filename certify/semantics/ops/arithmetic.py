@@ -1,4 +1,4 @@
-"""Elementwise arithmetic: Add, Sub, Mul, Div, Sum, Mean. Broadcasting is numpy's, behind the case axis.
+"""Elementwise arithmetic: Add, Sub, Mul, Sum, Mean. Broadcasting is numpy's, behind the case axis.
 
 Source of every definition: the ONNX operator schemas, https://onnx.ai/onnx/operators/. Before opset 7 broadcasting was
 another one (attributes `axis`, `broadcast`); those versions have no rule.
