@@ -14,7 +14,7 @@ from certify.graph.inputs import concrete_inputs
 from certify.graph.model import InvalidModel, ModelGraph, Node, Unsupported, Value, reads
 from certify.graph.passes.inline_functions import domain_of, library
 from certify.graph.passes.specialize import OPSETS, Frame, Tracer, schema_of
-from certify.graph.structure import ordered, subgraphs
+from certify.graph.structure import legible, ordered, subgraphs
 from certify.graph.tensors import FLOATING, NARROW_INTEGERS
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def _opsets(model: onnx.ModelProto) -> dict[str, int]:
+    legible((entry.domain for entry in model.opset_import), "opset")
     opsets: dict[str, int] = {}
     for entry in model.opset_import:
         domain = domain_of(entry.domain)
@@ -123,8 +124,10 @@ def _specialized(
 
 def _checked(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     """The graph's nodes in topological order. Raises InvalidModel for names defined twice or never."""
+    initializers = [t.name for t in graph.initializer] + [s.values.name for s in graph.sparse_initializer]
+    legible((*initializers, *(v.name for v in graph.input), *(v.name for v in graph.output)), "graph")
     constants: set[str] = set()
-    for name in [t.name for t in graph.initializer] + [s.values.name for s in graph.sparse_initializer]:
+    for name in initializers:
         if name in constants:
             raise InvalidModel(f"initializer {name!r} is defined twice")
         constants.add(name)

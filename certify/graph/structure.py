@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 def label(node: onnx.NodeProto) -> str:
     """The node's name, or its first output's if it has none."""
     return node.name or next((name for name in node.output if name), "") or f"unnamed {node.op_type}"
+
+
+def legible(names: Iterable[str | bytes], where: str) -> None:
+    """Raises InvalidModel for a name that is not UTF-8 (protobuf then hands out its bytes)."""
+    for name in names:
+        if not isinstance(name, str):
+            raise InvalidModel(f"{where}: the name {name!r} is not text; the file is corrupt")
 
 
 def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
@@ -50,6 +57,7 @@ def ordered(nodes: Sequence[onnx.NodeProto], known: set[str], outputs: Sequence[
     """
     producer: dict[str, int] = {}
     for index, node in enumerate(nodes):
+        legible((node.name, node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute)), where)
         if not node.op_type:
             raise InvalidModel(f"{where}: node {label(node)!r} has no operator")
         for name in node.output:

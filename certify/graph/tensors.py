@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ def dtype_of(elem_type: int) -> np.dtype[Any]:
         raise Unsupported(f"element type {elem_type} of ONNX is not supported") from cause
 
 
+@cache
 def type_name(elem_type: int) -> str:
     """ONNX's own name for an element type, in lower case."""
     import onnx

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,10 @@ def magnitudes(weights: npt.NDArray[Any], storage: Format) -> Magnitudes:
 def absolute_sums(weights: npt.NDArray[Any], axes: tuple[int, ...]) -> Array:
     """Upper bounds of sum |w| over `axes`, of the shape that the other axes leave."""
     axes = tuple(axis % weights.ndim for axis in axes)
+    if weights.size and not any(weights.strides):  # one element, repeated
+        left = [d for axis, d in enumerate(weights.shape) if axis not in axes]
+        count = prod(d for axis, d in enumerate(weights.shape) if axis in axes)
+        return np.broadcast_to(inflate(np.abs(weights[(0,) * weights.ndim].astype(np.float64)) * count, 2), left)
     total = [np.sum(np.abs(slab), axis=axes) for slab in slabs(weights)]
     found = np.asarray(sum(total[1:], total[0]) if 0 in axes else np.concatenate([np.asarray(t) for t in total]), dtype=np.float64)
     return inflate(found, max(1, weights.size // max(1, found.size)))

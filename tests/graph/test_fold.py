@@ -40,6 +40,12 @@ def test_rounding_casts_stay_and_exact_ones_do_not() -> None:
     assert operators("{ v = Cast<to = 1>(W) y = Add(x, v) }", W=np.full((2, 3), 2**24 + 1)) == ["Cast", "Add"]
 
 
+def test_cast_like_reads_the_type_alone() -> None:
+    assert operators("{ v = CastLike(W, x) y = Add(x, v) }", W=np.ones((2, 3))) == ["Add"]
+    (cast_node, _) = load(parsed(SHAPE + "{ v = CastLike(W, x) y = Add(x, v) }", W=np.full((2, 3), 0.1))).nodes
+    assert (cast_node.op_type, cast_node.inputs, cast_node.attributes) == ("Cast", ("W",), {"to": 1})
+
+
 def test_a_comparison_of_floats_stays_because_a_narrower_format_may_decide_otherwise() -> None:
     constants = {"A": np.float32(1.0001), "B": np.float32(1.0)}
     assert operators("{ c = Greater(A, B) y = Where(c, x, x) }", **constants) == ["Greater", "Where"]

@@ -219,3 +219,33 @@ def test_sparse_initializers_become_dense() -> None:
         index = helper.make_tensor("i", onnx.TensorProto.INT64, shape, indices)
         model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, index, [3, 2]))
         np.testing.assert_array_equal(load(model).values["W"].constant, [[0, 5], [0, 0], [7, 0]])
+
+
+def test_corrupt_files_are_refused_and_never_crash() -> None:
+    """Bytes changed at random: whatever comes of it is a model, InvalidModel or Unsupported."""
+    import random
+
+    nodes = [
+        helper.make_node("Conv", ["x", "W"], ["c"], kernel_shape=[3, 3], name="conv"),
+        helper.make_node("Constant", [], ["s"], value_ints=[1, -1]),
+        helper.make_node("Reshape", ["c", "s"], ["r"]),
+        helper.make_node("ConstantOfShape", ["t"], ["k"], value=helper.make_tensor("v", 1, [1], [0.5])),
+        helper.make_node("Softmax", ["r"], ["p"], axis=-1),
+        helper.make_node("Add", ["p", "k"], ["y"]),
+    ]
+    model = model_of(nodes, {"x": ["N", 1, 5, 5]}, ["y"], {"W": np.ones((2, 1, 3, 3), np.float32), "t": np.array([1, 18])})
+    content = model.SerializeToString()
+    load(content)
+    draw = random.Random(0)
+    outcomes = set()
+    for _ in range(600):
+        changed = bytearray(content)
+        for _ in range(draw.choice([1, 2, 4])):
+            position = draw.randrange(len(changed))
+            changed[position] = draw.choice([0, 1, 255, changed[position] ^ (1 << draw.randrange(8))])
+        try:
+            load(bytes(changed))
+            outcomes.add("model")
+        except (InvalidModel, Unsupported) as refusal:
+            outcomes.add(type(refusal).__name__)
+    assert outcomes == {"model", "InvalidModel", "Unsupported"}

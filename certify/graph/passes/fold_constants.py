@@ -66,21 +66,31 @@ def fold(
         return None
     first, result = (operands[0] if operands else None), types[0]
     if first is not None and result is not None:
-        if name == "ConstantOfShape":
-            value = np.asarray(attributes.get("value", np.zeros(1, np.float32)))
-            return [_still(np.broadcast_to(value.reshape(()), result[1]))]
-        if name in RESHAPING:
-            return [_reshape(first, result[1])]
-        if name in ("Cast", "CastLike"):
+        if name == "Cast":
             converted = cast(first, result[0])
             return None if converted is None else [converted]
-        if name == "Expand":
-            return [_still(np.broadcast_to(first, result[1]))]
+        view = _view(node, attributes, first, result[1])
+        if view is not None:
+            return [view]
     moves = name in MOVEMENT and attributes.get("reduction", "none") == "none"
     integral = not any(_is_float(x) for x in operands) and not any(t is not None and t[0] in FLOATING for t in types)
     if not moves and not (integral and "body" not in attributes):
         return None
     return evaluate(node, attributes, operands, types, opset)
+
+
+def _view(node: onnx.NodeProto, attributes: Mapping[str, Any], first: Constant, shape: Shape) -> Constant | None:
+    """The result of an operator that copies no element, None of any other."""
+    name = node.op_type
+    try:
+        if name == "ConstantOfShape":
+            value = np.asarray(attributes.get("value", np.zeros(1, np.float32)))
+            return _still(np.broadcast_to(value.reshape(()), shape))
+        if name == "Expand":
+            return _still(np.broadcast_to(first, shape))
+        return _reshape(first, shape) if name in RESHAPING else None
+    except (ValueError, OverflowError) as cause:
+        raise InvalidModel(f"node {label(node)!r} ({name}): no tensor has shape {list(shape)} ({cause})") from cause
 
 
 def cast(x: Constant, elem_type: int) -> Constant | None:

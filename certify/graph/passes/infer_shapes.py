@@ -32,6 +32,11 @@ def arity(schema: onnx.defs.OpSchema, node: onnx.NodeProto) -> None:
     for position, formal in enumerate(schema.inputs[:given]):
         if formal.option == single and not node.input[position]:
             raise InvalidModel(f"{where}: input {position} ({formal.name}) is required but absent")
+    for given_attribute in node.attribute:
+        declared = schema.attributes.get(given_attribute.name)
+        kind: Any = None if declared is None else declared.type
+        if kind is not None and int(kind.value) != given_attribute.type:
+            raise InvalidModel(f"{where}: attribute {given_attribute.name!r} is not of type {kind.name}")
     present = {attribute.name for attribute in node.attribute}
     for name, attribute in schema.attributes.items():
         if attribute.required and name not in present:
@@ -75,7 +80,6 @@ def infer(
     `operands` are in the order of node.input; `known` maps operand names (as in `node`) to constants.
     Raises InvalidModel if shapes or types do not fit, Unsupported if a shape depends on data.
     """
-    arity(schema, node)
     operand_types(schema, node, operands)
     types = _by_schema(schema, node, operands, known, opsets)
     if any(t is None and name for t, name in zip(types, node.output, strict=True)):
@@ -94,6 +98,10 @@ def _refusal(node: onnx.NodeProto, operands: Sequence[Value | None], cause: Exce
     return InvalidModel(f"node {label(node)!r} ({node.op_type}): {reason or 'its inputs do not fit'}; inputs: {shapes}")
 
 
+def _shown(constant: npt.NDArray[Any] | None) -> bool:
+    return constant is not None and constant.size <= KNOWN_ELEMENTS and constant.dtype != object
+
+
 def _protos(
     node: onnx.NodeProto, operands: Sequence[Value | None], known: Mapping[str, npt.NDArray[Any]]
 ) -> tuple[dict[str, onnx.TypeProto], dict[str, onnx.TensorProto]]:
@@ -104,7 +112,7 @@ def _protos(
         for name, value in zip(node.input, operands, strict=True)
         if value is not None
     }
-    small = {name: np.asarray(known[name]) for name in types if name in known and known[name].size <= KNOWN_ELEMENTS}
+    small = {name: np.asarray(known[name]) for name in types if _shown(known.get(name))}
     data = {name: onnx.numpy_helper.from_array(elements, name) for name, elements in small.items()}
     return types, data
 
@@ -122,7 +130,7 @@ def _by_schema(
     imports = [onnx.helper.make_opsetid(domain, version) for domain, version in opsets.items()]
     try:
         found = onnx.shape_inference.infer_node_outputs(schema, node, types, data, opset_imports=imports)
-    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as cause:
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError, TypeError) as cause:
         raise _refusal(node, operands, cause) from cause
     return [concrete(found[name]) if name in found else None for name in node.output]
 
@@ -145,7 +153,7 @@ def _by_model(
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid(d, v) for d, v in opsets.items()])
     try:
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as cause:
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError, TypeError) as cause:
         raise _refusal(node, operands, cause) from cause
     found = {info.name: info.type for info in inferred.graph.output}
     return [concrete(found[name]) if name in found else None for name in node.output]

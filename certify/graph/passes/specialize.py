@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import numpy.typing as npt
 
 from certify.graph import tensors
@@ -163,6 +164,7 @@ class Tracer:
         if any(name and frame.names[name] is None for name in node.input):
             node = _without_absent(node, frame)
         schema = schema_of(node, frame.opsets)
+        infer_shapes.arity(schema, node)
         attributes = {a.name: tensors.attribute(a, self.folder, f"node {label(node)!r}") for a in node.attribute}
         known: dict[str, npt.NDArray[Any]] = {}
         for name, operand in zip(node.input, operands, strict=True):
@@ -199,15 +201,20 @@ class Tracer:
         opset, op_type = frame.opsets[domain], node.op_type
         if domain == "" and op_type in VARIADIC and len(inputs) == 1:
             op_type, attributes = "Identity", {}
+        if domain == "" and op_type == "CastLike" and outputs[0] is not None:  # the second operand gives its type alone
+            op_type, inputs, attributes = "Cast", inputs[:1], {"to": self.values[outputs[0]].elem_type}
         self.nodes.append(Node(name, op_type, domain, opset, tuple(inputs), tuple(outputs), attributes, frame.scope, name))
 
     def _constant(self, node: onnx.NodeProto, frame: Frame) -> None:
         where = f"node {label(node)!r}"
+        infer_shapes.arity(schema_of(node, frame.opsets), node)
         attributes = {a.name: tensors.attribute(a, self.folder, where) for a in node.attribute}
         elem_type, elements = fold_constants.constant_node(attributes, where)
         if elem_type is None:
             proto = next(a for a in node.attribute if a.name in ("value", "sparse_value"))
             elem_type = proto.t.data_type if proto.name == "value" else proto.sparse_tensor.values.data_type
+            if elements.dtype != (np.dtype(object) if elem_type == 8 else tensors.dtype_of(elem_type)):
+                raise InvalidModel(f"{where}: its attribute {proto.name!r} is no tensor")
         target = self.target(node.output[0], frame)
         frame.names[node.output[0]] = self.define(target, elem_type, elements.shape, elements)
 
@@ -228,6 +235,9 @@ class Tracer:
             if floats is not None and first.elem_type in tensors.FLOATING:
                 found = fold_constants.structural_integers(floats, types[0][0])
                 return None if found is None else [found]
+        if node.op_type == "CastLike" and first is not None and first.constant is not None and types[0] is not None:
+            converted = fold_constants.cast(first.constant, types[0][0])
+            return None if converted is None else [converted]
         if any(v is not None and v.constant is None for v in operands):
             return None
         return fold_constants.fold(node, attributes, [None if v is None else v.constant for v in operands], types, frame.opsets.get("", 13))
