@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from mpmath import mpf
 
+from certify.number.enclosure import Enclosure
 from certify.semantics.contract import lookup
 from certify.semantics.families.composite import Expansion
 from certify.semantics.families.moment import Moment, _Kernel
 from certify.semantics.ops import normalization
 from tests.laws.kit import LawBroken, check_rule
-from tests.laws.machine import E4M3, MIXED, Exact, Machine
-from tests.laws.reference import runtime
+from tests.laws.machine import E4M3, MIXED, Exact, Machine, exact
+from tests.laws.reference import reference, runtime
 
 assert normalization is not None
 RADII = (0.0, 2.0**-10, 0.125, 1.5)
@@ -110,6 +111,49 @@ def test_rms_normalization_is_its_formula() -> None:
     x, scale = sample(2, 3, 4), sample(4)
     expected = x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + 0.5) * scale
     assert np.abs(run("RMSNormalization", [x, scale], {"epsilon": 0.5}) - expected).max() < 1e-12
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4), (1, 2, 3, 2)])
+def test_instance_normalization_agrees_with_onnxruntime(shape: tuple[int, ...]) -> None:
+    operands = [sample(*shape), sample(shape[1]), sample(shape[1]) + 1.0]
+    ran = runtime("InstanceNormalization", operands, {"epsilon": 0.125}, 17)
+    assert np.abs(run("InstanceNormalization", operands, {"epsilon": 0.125}) - ran).max() < 1e-5
+
+
+@pytest.mark.parametrize("opset", [18, 21])
+def test_group_normalization_agrees_with_onnx(opset: int) -> None:
+    length = 2 if opset == 18 else 6
+    operands = [sample(2, 6, 3), sample(length), sample(length) + 1.0]
+    attributes = {"num_groups": 2, "epsilon": 0.125}
+    by_channel = operands if opset == 21 else [operands[0], *(np.repeat(v, 3) for v in operands[1:])]
+    expected = reference("GroupNormalization", [v.astype(np.float32) for v in by_channel], attributes, 21)
+    assert np.abs(run("GroupNormalization", operands, attributes) - expected).max() < 1e-5
+
+
+@pytest.mark.parametrize("order", ["folded", "centred", "scaled first"])
+def test_every_association_stays_within(order: str) -> None:
+    """x, mean, s, scale, bias are numbers of the format; the kernel's result against the exact expression."""
+    rule = found("Reassociated", "certify")
+    rng = np.random.default_rng(2)
+    for machine in (E4M3, MIXED):
+        p = machine.accumulator_precision or machine.precision
+
+        def fl(v: Any, machine: Machine = machine, p: int = p) -> Any:
+            return machine.fl(v, p)
+
+        for _ in range(40):
+            x, mean, s, scale, bias = (machine.fl(exact(rng.normal(size=4) * 2.0 ** rng.integers(-2, 2, 4))) for _ in range(5))
+            if order == "folded":
+                slope = fl(s * scale)
+                computed = fl(fl(x * slope) + fl(bias - fl(mean * slope)))
+            else:
+                centred = fl(x - mean)
+                computed = fl((fl(fl(centred * s) * scale) if order == "centred" else fl(centred * fl(s * scale))) + bias)
+            truth = (x - mean) * s * scale + bias
+            operands = [np.array([[float(v) for v in a]]) for a in (truth, x, mean, s, scale, bias)]
+            X = tuple(Enclosure.point(a) for a in operands)
+            bound = rule.rounding(X, (None,) * 6, machine, np.nextafter(np.abs(operands[0]), np.inf), [0.0] * 6)
+            assert all(abs(a - b) <= mpf(float(c)) for a, b, c in zip(machine.fl(computed), truth, bound[0], strict=True))
 
 
 LIES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {

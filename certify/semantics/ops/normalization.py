@@ -1,10 +1,13 @@
-"""LayerNormalization and RMSNormalization, fused kernels: their inner results stay in the kernel's own format.
+"""Layer, RMS, instance and group normalization, fused kernels: their inner results stay in the kernel's own format.
 
-Source: https://onnx.ai/onnx/operators/onnx__LayerNormalization.html, onnx__RMSNormalization.html. Division by the
+Source: https://onnx.ai/onnx/operators/onnx__LayerNormalization.html, onnx__RMSNormalization.html,
+onnx__InstanceNormalization.html, onnx__GroupNormalization.html. Division by the
 standard deviation is covered as multiplication by its reciprocal: the reciprocal's rounding may be zero.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -12,6 +15,7 @@ from certify.number.upward import Array
 from certify.semantics.contract import register
 from certify.semantics.families.composite import Composite, Expansion, Primitive
 from certify.semantics.families.moment import Moment
+from certify.semantics.families.reassociated import Reassociated
 
 _EPSILON = float(np.float32(1e-5))  # ONNX attributes are float32
 
@@ -80,7 +84,50 @@ def rms_normalization(
     ], constants
 
 
+def _grouped(e: Expansion, groups: int, each: tuple[int, int], epsilon: float, kernel: str) -> tuple[list[Primitive], dict[str, Array]]:
+    """Normalize groups of channels with all their places: x as (N, groups, channels of a group, places).
+
+    each: the shape (groups, channels of a group, or 1) as which scale and bias meet that. Kernels may fold the affine map.
+    """
+    shape = e.shapes[0]
+    y = e.outputs[0] or e.name("output")
+    split = (shape[0], groups, shape[1] // groups, math.prod(shape[2:]))
+    roots, constants = _reciprocal_root(e, e.name("variance"), epsilon)
+    folded = ("shifted", "grouped", "mean", "reciprocal", "scale", "bias")
+    return [
+        Primitive("Reshape", (e.operands[0],), e.name("grouped"), {"shape": np.asarray(split), "allowzero": 1}),
+        Primitive("Reshape", (e.operands[1],), e.name("scale"), {"shape": np.asarray((1, *each, 1))}),
+        Primitive("Reshape", (e.operands[2],), e.name("bias"), {"shape": np.asarray((1, *each, 1))}),
+        Primitive("ReduceMean", (e.name("grouped"),), e.name("mean"), {"axes": np.asarray((2, 3)), "keepdims": 1}),
+        Primitive("Variance", (e.name("grouped"),), e.name("variance"), {"axes": (2, 3), "style": e.style(kernel)}, domain="certify"),
+        *roots,
+        Primitive("Sub", (e.name("grouped"), e.name("mean")), e.name("centred")),
+        Primitive("Mul", (e.name("centred"), e.name("reciprocal")), e.name("normal")),
+        Primitive("Mul", (e.name("normal"), e.name("scale")), e.name("scaled")),
+        Primitive("Add", (e.name("scaled"), e.name("bias")), e.name("shifted")),
+        Primitive("Reassociated", tuple(e.name(part) for part in folded), e.name("stored"), inner=False, domain="certify"),
+        Primitive("Reshape", (e.name("stored"),), y, {"shape": np.asarray(shape), "allowzero": 1}, inner=False),
+    ], constants
+
+
+def instance_normalization(e: Expansion, *, epsilon: float = _EPSILON) -> tuple[list[Primitive], dict[str, Array]]:
+    """Each channel of each case by itself."""
+    return _grouped(e, e.shapes[0][1], (e.shapes[0][1], 1), epsilon, "InstanceNormalization")
+
+
+def group_normalization(
+    e: Expansion, *, num_groups: int, epsilon: float = _EPSILON, stash_type: int = 1
+) -> tuple[list[Primitive], dict[str, Array]]:
+    """Scale and bias by channel (opset 21), or by group (opset 18): their length tells."""
+    channels = e.shapes[0][1]
+    by_group = e.shapes[1] == (num_groups,) and num_groups != channels
+    return _grouped(e, num_groups, (num_groups, 1 if by_group else channels // num_groups), epsilon, "GroupNormalization")
+
+
 register(
+    Reassociated(),
+    Composite("InstanceNormalization", 1, ("input", "scale", "B"), instance_normalization),
+    Composite("GroupNormalization", 18, ("X", "scale", "bias"), group_normalization),
     Moment("Variance", centred=True),
     Moment("MeanSquare", centred=False),
     Composite("LayerNormalization", 17, ("X", "Scale", "B"), layer_normalization, outputs=3),
