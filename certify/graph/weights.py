@@ -64,6 +64,8 @@ def absolute_sums(weights: npt.NDArray[Any], axes: tuple[int, ...]) -> Array:
 
 def largest_upward(values: Array) -> float:
     """The largest entry, 0 for none."""
+    if values.size and not any(values.strides):
+        return float(values[(0,) * values.ndim])
     return float(np.max(values, initial=0.0))
 
 

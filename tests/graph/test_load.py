@@ -158,6 +158,11 @@ def test_a_shape_that_depends_on_data() -> None:
         load(parsed("g (float[2] x) => (int64[k, m] n) { n = NonZero(x) }"))
 
 
+def test_a_result_beyond_all_memory() -> None:
+    with pytest.raises(Unsupported, match="'c' .ConstantOfShape.*too large"):
+        load(parsed("g (float[2] x) => (float y) { c = ConstantOfShape(s) y = Add(x, c) }", s=[2**20, 2**20, 2]))
+
+
 def test_nodes_out_of_order_are_sorted_and_dead_ones_dropped() -> None:
     graph = load(parsed("g (float[2] x) => (float[2] y) { y = Relu(a) a = Neg(x) dead = Exp(x) }"))
     assert [node.op_type for node in graph.nodes] == ["Neg", "Relu"]

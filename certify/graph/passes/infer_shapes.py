@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import onnx
 
 Type: TypeAlias = tuple[int, Shape]
+LARGEST = 2**33  # elements of one result: 64 GiB as float64, the least that an analysis keeps of it
 KNOWN_ELEMENTS = 4096  # constants up to this size are shown to shape inference; operands that decide a shape are far smaller
 
 
@@ -86,6 +88,8 @@ def infer(
         ours = _OURS.get((node.domain, node.op_type))
         types = ours(node, operands) if ours else _by_model(node, operands, known, opsets)
     for name, found in zip(node.output, types, strict=True):
+        if name and found is not None and prod(found[1]) > LARGEST:
+            raise Unsupported(f"node {label(node)!r} ({node.op_type}): its output {name!r} of shape {list(found[1])} is too large")
         if name and found is None:
             where = f"node {label(node)!r} ({node.op_type})"
             raise Unsupported(f"{where}: the shape of its output {name!r} is not fixed by its inputs' shapes; such nodes are not supported")
