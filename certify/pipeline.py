@@ -130,7 +130,9 @@ def _validated(
         exact = pieces[0]
         bounds = [running.solve(piece, False).outputs for piece in pieces]
         around = {
-            name: concatenate([Enclosure.point(piece.values[name].lo).widen(bound[name]) for piece, bound in zip(pieces, bounds, strict=True)])
+            name: concatenate(
+                [Enclosure.point(piece.values[name].lo).widen(bound[name]) for piece, bound in zip(pieces, bounds, strict=True)]
+            )
             for name in floats
         }
     model = request.model if not isinstance(request.model, Path) else str(request.model)

@@ -128,11 +128,10 @@ class _Prover:
 
 
 def _first_order(pairs: list[tuple[Problem, Problem]]) -> list[Coefficients]:
-    found = []
+    found: list[Coefficients] = []
     for _, one in pairs:
         sweep = adjoint.sweep(one)
         found.extend(coefficients(sweep, name) for name in one.outputs if name in sweep.steps and name in sweep.state.tubes)
     if not found:
         raise InvalidData("bits: no output depends on any rounding, so every format is exact")
     return found
-

@@ -173,7 +173,7 @@ class _Binder:
         inner = None if storage is None else self.profile.inner_format(storage)
         for name, constant in fresh.items():
             self.formats[name] = inner
-            self.exact[name] = self.stored[name] = np.asarray(constant, dtype=np.float64)[None]
+            self._store(name, np.asarray(constant, dtype=np.float64)[None], inner, "nearest")
             self.shapes[name] = tuple(np.shape(constant))
         for primitive in primitives:
             if primitive.output not in self.formats:
@@ -182,7 +182,9 @@ class _Binder:
             if found is None:
                 raise UnsupportedOperator(f"its part {primitive.name} has no rule")
             if isinstance(found, Composite):
-                part = Node(primitive.output, primitive.name, primitive.domain, primitive.opset, primitive.operands, (primitive.output,), {}, "")
+                part = Node(
+                    primitive.output, primitive.name, primitive.domain, primitive.opset, primitive.operands, (primitive.output,), {}, ""
+                )
                 self._expand(found, part, list(primitive.operands), primitive.attributes)
                 continue
             self._step(found, primitive.name, list(primitive.operands), primitive.output, primitive.attributes, node, primitive.inner)
@@ -223,5 +225,6 @@ class _Binder:
             return converted
         arithmetic = self.profile.arithmetic(kernel, [held], held, False)
         rule = lookup("certify", "Convert", 1)
+        assert rule is not None
         self.steps.append(Step(rule, (name,), converted, {}, arithmetic, node.name, node.op_type))
         return converted

@@ -81,4 +81,3 @@ def conversion(stored: Problem, exact: Problem, output: str) -> Array:
         return np.zeros((exact.cases, *X.shape[1:]))
     difference = np.abs(stored.values[output].lo - exact.values[output].lo)
     return np.where(difference == 0.0, 0.0, up(difference))
-

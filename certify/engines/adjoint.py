@@ -282,7 +282,9 @@ def output_rows(shape: tuple[int, ...]) -> Array:
     return np.eye(size).reshape(size, *shape[1:])
 
 
-def solve(problem: Problem, rounding: bool = True, work_limit: float = WORK_LIMIT, progress: Progress | None = None) -> tuple[ErrorBound, Sweep]:
+def solve(
+    problem: Problem, rounding: bool = True, work_limit: float = WORK_LIMIT, progress: Progress | None = None
+) -> tuple[ErrorBound, Sweep]:
     """One case: refined tubes, then one functional per output element, attributed to the steps."""
     one = sweep(problem, rounding, work_limit, progress)
     found = {name: _output(one, name) for name in problem.outputs}

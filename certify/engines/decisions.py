@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from certify.engines.adjoint import Sweep
 from certify.engines.contract import Functional
@@ -66,7 +67,9 @@ def margins(stored: Sweep, exact: Sweep, output: str, bounds: Array, doubts: Arr
     return found
 
 
-def _joint(stored: Sweep, exact: Sweep, output: str, pairs: Array, top: Array, shape: tuple[int, ...]) -> Array:
+def _joint(
+    stored: Sweep, exact: Sweep, output: str, pairs: npt.NDArray[np.int64], top: npt.NDArray[np.int64], shape: tuple[int, ...]
+) -> Array:
     """Bound of the error of y_t - y_j for each (row, j), both sweeps together."""
     rows = np.zeros((len(pairs), *shape))
     index = np.arange(len(pairs))

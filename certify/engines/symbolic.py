@@ -144,7 +144,7 @@ def _is_integer(step: Step) -> bool:
 
 def _conversion(sweep: Sweep, step: Step) -> Array:
     """First-order effect on the step's result of rounding its constant operands: |L| SMALL |W|."""
-    X, r = sweep.state.operands(step)
+    X, _ = sweep.state.operands(step)
     Y = sweep.problem.values[step.output]
     constants = [i for i, name in enumerate(step.operands) if name is not None and _is_constant(sweep.problem, name)]
     if not constants or _is_integer(step):

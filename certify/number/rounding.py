@@ -92,7 +92,9 @@ def addition_error(m: npt.ArrayLike, format: Format) -> Array:
     number all such multiples are numbers of the format, and nothing is rounded.
     """
     m = np.asarray(m, dtype=np.float64)
-    return np.where(m <= 2.0 * format.smallest_normal, 0.0, _largest_error(m, format, format.unit_roundoff, 0.0, _overflow_threshold(format)))
+    return np.where(
+        m <= 2.0 * format.smallest_normal, 0.0, _largest_error(m, format, format.unit_roundoff, 0.0, _overflow_threshold(format))
+    )
 
 
 def full_ulp(m: npt.ArrayLike, format: Format) -> Array:

@@ -145,7 +145,9 @@ class Rule(Protocol):
         """>= |f(x + d) - f(x)|, rounded up; never more than |L| r + |shift| + radius."""
         ...
 
-    def rounding(self, X: Operands, r: Radii, arithmetic: Arithmetic, magnitude: Array, quantum: Sequence[Array | float], **attributes: Any) -> Array:
+    def rounding(
+        self, X: Operands, r: Radii, arithmetic: Arithmetic, magnitude: Array, quantum: Sequence[Array | float], **attributes: Any
+    ) -> Array:
         """>= |kernel(x^) - f(x^)| for every x^ within r of X.
 
         `magnitude` >= |f(x^)|; `quantum[i]` is a power of two that divides every computed value of operand i (0: unknown).

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -18,7 +20,7 @@ def perceptron(widths: list[int], activation: str, seed: int) -> onnx.ModelProto
     """Gemm, activation, Gemm, ..., Gemm with seeded weights of unit gain; input x, output y."""
     draw = np.random.default_rng(seed)
     nodes, constants, name = [], [], "x"
-    for i, (n, m) in enumerate(zip(widths, widths[1:], strict=False)):
+    for i, (n, m) in enumerate(pairwise(widths)):
         weight = (draw.normal(size=(n, m)) * np.sqrt(2.0 / n)).astype(np.float32)
         bias = (draw.normal(size=m) * 0.1).astype(np.float32)
         constants += [numpy_helper.from_array(weight, f"w{i}"), numpy_helper.from_array(bias, f"b{i}")]
@@ -32,7 +34,9 @@ def perceptron(widths: list[int], activation: str, seed: int) -> onnx.ModelProto
     return helper.make_model(helper.make_graph(nodes, "net", [x], [y], constants), opset_imports=[helper.make_opsetid("", 17)])
 
 
-def problems(model: onnx.ModelProto, dtype: str, points: np.ndarray, profile: str = "wide", summation: str = "any") -> tuple[Problem, Problem]:
+def problems(
+    model: onnx.ModelProto, dtype: str, points: np.ndarray, profile: str = "wide", summation: str = "any"
+) -> tuple[Problem, Problem]:
     """(stored, exact) at `points` (cases, 1, n)."""
     graph = load(model)
     program = bind(graph, profile_named(profile, format_named(dtype), None, summation))

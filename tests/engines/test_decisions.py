@@ -39,7 +39,7 @@ def test_a_stable_decision_survives_the_worst_noise(dtype: str, seed: int) -> No
 def test_the_difference_is_bounded_more_tightly_than_its_parts() -> None:
     stored, exact = problems(perceptron([6, 12, 8, 2], "Relu", 0), "bf16", points(1, 6, 0))
     found = answered(stored, exact)
-    (_, margin), = found.decisions["y"]
+    ((_, margin),) = found.decisions["y"]
     assert margin.bound < found.outputs["y"].rounding.sum()
 
 

@@ -33,4 +33,3 @@ def test_a_dot_product_may_fall_into_the_binade_below_its_exact_result() -> None
         add = next(node for node in certificate.nodes if node.name == "add")
         assert add.local_max is not None
         assert add.local_max >= born
-

@@ -229,8 +229,8 @@ def test_slabs_see_every_weight(rows: int, columns: int, depth: int, slab: int) 
     [
         ("y = Softmax(x)", 4),
         ("y = LogSoftmax<axis = 1>(x)", 3),
-        ("y = Einsum<equation = \"abc,cd->abd\">(x, W)", 4),
-        ("y = Einsum<equation = \"...c,cd->...\">(x, W)", 20),
+        ('y = Einsum<equation = "abc,cd->abd">(x, W)', 4),
+        ('y = Einsum<equation = "...c,cd->...">(x, W)', 20),
         ("y = LayerNormalization<axis = 1>(x, S)", 12),
         ("y = Relu(x)", None),
         ("y = Sum(x, x, x)", 3),

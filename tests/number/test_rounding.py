@@ -90,14 +90,17 @@ def test_nan_and_signed_zero() -> None:
 
 
 @pytest.mark.parametrize(("mode", "theirs"), [("nearest", gfloat.RoundMode.TiesToEven), ("zero", gfloat.RoundMode.TowardZero)])
-@pytest.mark.parametrize(("name", "info"), [
-    ("fp32", gfloat.formats.format_info_binary32),
-    ("tf32", replace(gfloat.formats.format_info_bfloat16, name="tf32", k=19, precision=11, num_high_nans=1023)),
-    ("bf16", gfloat.formats.format_info_bfloat16),
-    ("fp16", gfloat.formats.format_info_binary16),
-    ("fp8e4m3", gfloat.formats.format_info_ocp_e4m3),
-    ("fp8e5m2", gfloat.formats.format_info_ocp_e5m2),
-])
+@pytest.mark.parametrize(
+    ("name", "info"),
+    [
+        ("fp32", gfloat.formats.format_info_binary32),
+        ("tf32", replace(gfloat.formats.format_info_bfloat16, name="tf32", k=19, precision=11, num_high_nans=1023)),
+        ("bf16", gfloat.formats.format_info_bfloat16),
+        ("fp16", gfloat.formats.format_info_binary16),
+        ("fp8e4m3", gfloat.formats.format_info_ocp_e4m3),
+        ("fp8e5m2", gfloat.formats.format_info_ocp_e5m2),
+    ],
+)
 def test_sampled_values_agree_with_gfloat(name: str, info: gfloat.FormatInfo, mode: str, theirs: gfloat.RoundMode) -> None:
     format, generator = FORMATS[name], np.random.default_rng(0)
     numbers = np.ldexp(generator.uniform(-2, 2, 1500), generator.integers(format.emin - format.precision - 2, format.emax + 1, 1500))

@@ -50,9 +50,7 @@ class Convert:
     def modulus(self, X: Operands, r: Radii) -> Array:
         return np.zeros((1,) * len(_only(X).shape)) if r[0] is None else r[0]
 
-    def rounding(
-        self, X: Operands, r: Radii, arithmetic: Arithmetic, magnitude: Array, quantum: Sequence[Array | float]
-    ) -> Array:
+    def rounding(self, X: Operands, r: Radii, arithmetic: Arithmetic, magnitude: Array, quantum: Sequence[Array | float]) -> Array:
         return arithmetic.convert(magnitude)
 
     def quantum(self, quantum: Sequence[Array | float]) -> Array | float:

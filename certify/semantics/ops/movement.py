@@ -209,8 +209,14 @@ _DATA = ("data",)
 register(
     Movement("Identity", 1, ("input",), identity, pointwise=True),
     Movement("Dropout", 1, _DATA, lambda x, *, ratio=0.5, is_test=0, consumed_inputs=None: x, pointwise=True),
-    Movement("Dropout", 12, ("data", "ratio", "training_mode"), lambda x, *, seed=None, **static: dropout(x, **static),
-             static=frozenset({"ratio", "training_mode"}), pointwise=True),
+    Movement(
+        "Dropout",
+        12,
+        ("data", "ratio", "training_mode"),
+        lambda x, *, seed=None, **static: dropout(x, **static),
+        static=frozenset({"ratio", "training_mode"}),
+        pointwise=True,
+    ),
     Movement("Reshape", 5, ("data", "shape"), reshape, static=frozenset({"shape"})),
     Movement("Flatten", 1, ("input",), flatten),
     Movement("Transpose", 1, _DATA, transpose),
