@@ -14,6 +14,7 @@ from certify.semantics.families import selection
 from certify.semantics.ops import selection as rows
 from tests.laws.kit import LawBroken, check_rule, elementwise
 from tests.laws.machine import Exact
+from tests.laws.reference import runtime
 
 assert rows is not None
 
@@ -107,3 +108,25 @@ def test_lies_are_caught(method: str, lie: Any, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(selection._Race, method, lie)
     with pytest.raises(LawBroken, match=r"remainder|modulus"):
         check_rule(lookup("", "Max", 13), PAIR, TIES, oracle=elementwise(max))
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"kernel_shape": [3], "strides": [2], "ceil_mode": 1},
+        {"kernel_shape": [2], "strides": [3], "pads": [1, 1], "ceil_mode": 1},
+        {"kernel_shape": [3], "strides": [2], "auto_pad": "SAME_UPPER"},
+        {"kernel_shape": [2], "auto_pad": "SAME_LOWER"},
+        {"kernel_shape": [3], "auto_pad": "VALID", "strides": [2]},
+        {"kernel_shape": [2, 3], "strides": [2, 1], "pads": [1, 0, 0, 2], "dilations": [2, 1]},
+        {"kernel_shape": [3, 2], "strides": [2, 2], "pads": [1, 1, 1, 1], "ceil_mode": 1},
+        {"kernel_shape": [2, 2, 2], "strides": [1, 2, 1], "auto_pad": "SAME_UPPER"},
+    ],
+)
+def test_pooling_agrees_with_onnxruntime(attributes: dict[str, Any]) -> None:
+    extents = (7, 6, 5)[: len(attributes["kernel_shape"])]
+    x = np.random.default_rng(0).integers(-99, 99, (2, 3, *extents)).astype(np.float64)
+    rule: Any = lookup("", "MaxPool", 12)
+    assert np.array_equal(rule.value(x[None], **attributes)[0], runtime("MaxPool", [x], attributes, 12))
+    whole: Any = lookup("", "GlobalMaxPool", 12)
+    assert np.array_equal(whole.value(x[None])[0], runtime("GlobalMaxPool", [x], {}, 12))
