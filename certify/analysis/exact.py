@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from certify.number.formats import FORMATS, Format
 from certify.number.upward import Array
+
+if TYPE_CHECKING:
+    from certify.semantics.contract import PartialSums
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +26,19 @@ class ExactArithmetic:
     def round(self, magnitude: Array, quantum: Array | float = 0.0) -> Array:
         return np.zeros_like(magnitude)
 
-    def sum(self, n: int, magnitude: Array, total: Array, largest: Array) -> Array:
+    def sum(self, n: int, magnitude: Array, total: Array, largest: Array, nonzero: Array | None = None) -> Array:
         return np.zeros_like(total)
 
-    def dot(self, n: int, magnitude: Array, total: Array, largest: Array, addend: Array | float = 0.0) -> Array:
+    def dot(
+        self,
+        n: int,
+        magnitude: Array,
+        total: Array,
+        largest: Array,
+        addend: Array | float = 0.0,
+        nonzero: Array | None = None,
+        partial: PartialSums | None = None,
+    ) -> Array:
         return np.zeros_like(total)
 
     def elementary(self, kernel: str, magnitude: Array) -> Array:

@@ -24,6 +24,7 @@ from certify.engines.contract import Functional
 from certify.engines.running import State
 from certify.number.formats import FORMATS, Format
 from certify.number.upward import Array
+from certify.semantics.contract import PartialSums
 
 if TYPE_CHECKING:
     import sympy
@@ -87,11 +88,20 @@ class Verbs:
         self.asked.append(("round", 1, ""))
         return self.u_store * magnitude
 
-    def sum(self, n: int, magnitude: Array, total: Array, largest: Array) -> Array:
+    def sum(self, n: int, magnitude: Array, total: Array, largest: Array, nonzero: Array | None = None) -> Array:
         self.asked.append(("sum", n, ""))
         return self.u_acc * (n - 1) * magnitude + self.u_store * total
 
-    def dot(self, n: int, magnitude: Array, total: Array, largest: Array, addend: Array | float = 0.0) -> Array:
+    def dot(
+        self,
+        n: int,
+        magnitude: Array,
+        total: Array,
+        largest: Array,
+        addend: Array | float = 0.0,
+        nonzero: Array | None = None,
+        partial: PartialSums | None = None,
+    ) -> Array:
         self.asked.append(("dot", n, ""))
         return self.u_acc * n * (magnitude + addend) + self.u_store * total
 

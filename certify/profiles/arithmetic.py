@@ -12,6 +12,7 @@ from certify.number.upward import Array, add_up, inflate, lift
 from certify.profiles.elementary import Accuracies
 from certify.profiles.order import Order
 from certify.profiles.summation import summation_error, terms
+from certify.semantics.contract import PartialSums
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +71,27 @@ class NearestArithmetic:
         first = half_ulp(magnitude, self.compute)
         return add_up(first, half_ulp(add_up(magnitude, first), self.storage))
 
-    def sum(self, n: int, magnitude: Array, total: Array, largest: Array) -> Array:
+    def sum(self, n: int, magnitude: Array, total: Array, largest: Array, nonzero: Array | None = None) -> Array:
         """Terms that the accumulator does not hold are rounded on entry; integers (no format among the operands) may be such."""
         held = bool(self.operands) and all(self.accumulator.contains(format) for format in self.operands)
-        leaves = terms(n, magnitude, total, largest, 0.0, "exact" if held else "rounded")
+        leaves = terms(n, magnitude, total, largest, 0.0, "exact" if held else "rounded", nonzero)
         if n <= 1 and held and all(self.storage.contains(format) for format in self.operands):
             return np.zeros(np.broadcast_shapes(np.shape(magnitude), np.shape(total)))
         summed = summation_error(leaves, self.accumulator, self.order)
         return self._store(np.minimum(leaves.total, leaves.magnitude), summed, self.accumulator)
 
-    def dot(self, n: int, magnitude: Array, total: Array, largest: Array, addend: Array | float = 0.0) -> Array:
+    def dot(
+        self,
+        n: int,
+        magnitude: Array,
+        total: Array,
+        largest: Array,
+        addend: Array | float = 0.0,
+        nonzero: Array | None = None,
+        partial: PartialSums | None = None,
+    ) -> Array:
         """Products are exact where the accumulator has room for all their bits, but for underflow."""
-        leaves = terms(n, magnitude, total, largest, addend, self.product())
+        leaves = terms(n, magnitude, total, largest, addend, self.product(), nonzero)
         summed = summation_error(leaves, self.accumulator, self.order)
         if leaves.addend is not None and not all(self.accumulator.contains(format) for format in self.operands):
             summed = add_up(summed, half_ulp(leaves.addend, self.accumulator))

@@ -31,6 +31,11 @@ since rounding is monotone a node with j leaves below has |exact result| <= j t^
 k-th smallest of the internal nodes, counted by leaves, has at most k + 1 of them: a smallest node with l leaves has
 l - 2 strictly smaller ones inside it. Hence by (1) the nodes cost at most sum_{j=2..m} h(min(reach, j t^)).
 
+**Zeros.** A leaf that is exactly zero (a product with a factor that is exactly zero, padding) is added exactly: its sibling
+is a number of the format, with flushed subnormals too, and keeps its value; the sign of a zero is no error. A fused sibling t
+becomes fl(t), a rounded leaf. So the kernel computes what the tree without its zero leaves computes, and m counts the
+others. A product that underflows is no zero leaf. What holds for m leaves holds for fewer: each quantity grows with m.
+
 Every bound is evaluated in float64 with non-negative terms only and inflated at the end.
 """
 
@@ -54,6 +59,7 @@ _CHUNK = 1 << 14  # elements at a time: the dozens of intermediate arrays stay i
 class Terms:
     """What is known of the leaves: n terms with sum |t| <= magnitude, |t| <= largest, an addend, |sum + addend| <= total.
 
+    nonzero: how many of the n may be other than exactly zero, elementwise (integers in float64).
     leaf: "exact" (numbers of the accumulator), "underflow" (exact unless they underflow there), "rounded".
     """
 
@@ -63,33 +69,45 @@ class Terms:
     largest: Array
     addend: Array | None
     leaf: str
+    nonzero: Array
 
     @property
-    def leaves(self) -> int:
-        return self.n + (self.addend is not None)
+    def leaves(self) -> Array:
+        return self.nonzero + float(self.addend is not None)
 
 
-def terms(n: int, magnitude: npt.ArrayLike, total: npt.ArrayLike, largest: npt.ArrayLike, addend: npt.ArrayLike, leaf: str) -> Terms:
+def terms(
+    n: int,
+    magnitude: npt.ArrayLike,
+    total: npt.ArrayLike,
+    largest: npt.ArrayLike,
+    addend: npt.ArrayLike,
+    leaf: str,
+    nonzero: npt.ArrayLike | None = None,
+) -> Terms:
     """Lifted copies (no bound underflows in float64 then); an addend that is zero everywhere is none."""
     c = np.asarray(addend, dtype=np.float64)
     m, s, t = (lift(np.asarray(x, dtype=np.float64)) for x in (magnitude, total, largest))
-    return Terms(n, m, s, np.minimum(t, m), lift(c) if np.any(c) else None, leaf)
+    count = np.minimum(float(n), np.asarray(n if nonzero is None else nonzero, dtype=np.float64))
+    return Terms(n, m, s, np.minimum(t, m), lift(c) if np.any(c) else None, leaf, count)
 
 
 def summation_error(terms: Terms, format: Format, order: Order) -> Array:
     """Upper bound of |computed - exact| in the accumulator `format`; inf where a partial sum may overflow."""
-    given = (terms.magnitude, terms.total, terms.largest, terms.addend)
+    given = (terms.magnitude, terms.total, terms.largest, terms.addend, terms.nonzero)
     shape = np.broadcast_shapes(*(x.shape for x in given if x is not None))
-    if terms.leaves == 0 or (terms.leaves == 1 and terms.leaf == "exact") or terms.n == 0:
+    if terms.n == 0 or (terms.n == 1 and terms.addend is None and terms.leaf == "exact"):
         return np.zeros(shape)
     if math.prod(shape) <= _CHUNK:
         return np.array(np.broadcast_to(_error(terms, format, order), shape))
-    magnitude, total, largest = (np.broadcast_to(x, shape).reshape(-1) for x in (terms.magnitude, terms.total, terms.largest))
+    magnitude, total, largest, nonzero = (
+        np.broadcast_to(x, shape).reshape(-1) for x in (terms.magnitude, terms.total, terms.largest, terms.nonzero)
+    )
     addend = None if terms.addend is None else np.broadcast_to(terms.addend, shape).reshape(-1)
     bound = np.empty(magnitude.shape)
     for start in range(0, bound.size, _CHUNK):
         at = slice(start, start + _CHUNK)
-        part = Terms(terms.n, magnitude[at], total[at], largest[at], None if addend is None else addend[at], terms.leaf)
+        part = Terms(terms.n, magnitude[at], total[at], largest[at], None if addend is None else addend[at], terms.leaf, nonzero[at])
         bound[at] = _error(part, format, order)
     return bound.reshape(shape)
 
@@ -97,10 +115,11 @@ def summation_error(terms: Terms, format: Format, order: Order) -> Array:
 def _error(terms: Terms, format: Format, order: Order) -> Array:
     with np.errstate(over="ignore", invalid="ignore"):
         tree = _Tree(terms, format)
-        bound = _blocked(tree, terms.leaves, 1)
+        bound = _blocked(tree, tree.m, 1)
         extra = terms.addend is not None
         if order.kind == "blocked" and order.block < terms.n:
-            bound = np.minimum(bound, _blocked(tree, order.block + extra, -(-terms.n // order.block) + extra))
+            blocks = min(-(-terms.n // order.block) + extra, int(np.max(tree.m, initial=1.0)))
+            bound = np.minimum(bound, _blocked(tree, np.minimum(tree.m, order.block + extra), max(blocks, 1)))
         if order.kind == "pairwise":
             bound = np.minimum(bound, _levels(tree, _bits(terms.n) + extra))
     return np.where(np.isfinite(tree.absolute) & ~np.isnan(bound), inflate(bound, 400), np.inf)
@@ -110,11 +129,11 @@ class _Tree:
     """The quantities of the module's docstring that do not depend on the order."""
 
     def __init__(self, terms: Terms, format: Format) -> None:
-        self.format, self.m, self.u = format, terms.leaves, format.unit_roundoff
+        self.format, self.m, self.u = format, np.maximum(terms.leaves, 1.0), format.unit_roundoff
         self.v = self.u if terms.leaf == "rounded" else 0.0
         self.w = self.u * (1.0 + self.v)
         self.flushed = not format.subnormals
-        self.lost = format.eta * ((terms.n if terms.leaf != "exact" else 0) + (self.m if self.flushed else 0))
+        self.lost = format.eta * ((terms.nonzero if terms.leaf != "exact" else 0.0) + (self.m if self.flushed else 0.0))
         addend = 0.0 if terms.addend is None else terms.addend
         total = np.asarray(terms.magnitude + addend)
         self.absolute = total + self.lost
@@ -122,16 +141,16 @@ class _Tree:
         self.products = terms.magnitude + self.lost
         largest = np.maximum(terms.largest, addend)
         self.largest = np.minimum(largest, format.max)
-        rounded = np.minimum(self.u * terms.magnitude, terms.n * half_ulp(terms.largest, format)) if self.v else 0.0
+        rounded = np.minimum(self.u * terms.magnitude, terms.nonzero * half_ulp(terms.largest, format)) if self.v else 0.0
         self.leaf_errors = np.where(largest > format.max, np.inf, rounded) + self.lost
 
-    def theorem(self, leaves: int) -> float:
+    def theorem(self, leaves: Array | float) -> Array:
         """(m - 1) w of theorem 2, with the terms that flushing inserts."""
-        return ((2 * leaves if self.flushed else leaves) - 1) * self.w
+        return np.asarray(((2.0 * leaves if self.flushed else leaves) - 1.0) * self.w)
 
-    def reach(self, growth: float) -> Array:
+    def reach(self, growth: Array | float) -> Array:
         """Upper bound of |exact result| of every addition; `growth` times the absolute sum bounds every partial error."""
-        return inflate((1.0 + growth) * (self.subset if growth <= 1.0 else self.absolute), 16)
+        return inflate((1.0 + growth) * np.where(np.asarray(growth) <= 1.0, self.subset, self.absolute), 16)
 
     def unit(self, bits: int) -> Array | None:
         """t^: `largest` rounded up to p - bits bits, so that j t^ is a number of the format for j <= 2^bits."""
@@ -141,15 +160,15 @@ class _Tree:
         spacing = np.maximum(ufp(self.largest) * 2.0 ** (1 - kept), self.format.smallest_subnormal)
         return np.asarray(np.ceil(self.largest / spacing) * spacing)
 
-    def overflow(self, reach: Array, unit: Array | None, leaves: int) -> Array:
+    def overflow(self, reach: Array, unit: Array | None, leaves: Array | float) -> Array:
         """Where an addition's exact result may exceed the largest number."""
         limit = reach if unit is None else np.minimum(reach, leaves * unit)
         return np.asarray(limit > self.format.max)
 
 
-def _bits(n: int) -> int:
-    """ceil(log2 n)."""
-    return (n - 1).bit_length()
+def _bits(n: Array | int) -> int:
+    """ceil(log2 n) for the largest n."""
+    return (int(np.max(n, initial=1)) - 1).bit_length()
 
 
 def _capped(reach: Array, format: Format) -> Array:
@@ -157,24 +176,28 @@ def _capped(reach: Array, format: Format) -> Array:
     return addition_error(np.minimum(reach, format.max), format)
 
 
-def _chain(count: int, unit: Array | None, cap: Array, format: Format) -> Array:
-    """Upper bound of sum_{j=2..count} min(cap, h(j unit)), one binade of j unit at a time.
+def _chain(count: Array | int, unit: Array | None, cap: Array, format: Format) -> Array:
+    """Upper bound of sum_{j=2..count} min(cap, h(j unit)), one binade of j unit at a time; count >= 1.
 
     With unit = s 2^e, 1 <= s < 2, the j with 2^i <= j s < 2^(i+1) end at ceil(2^(i+1)/s) - 1; float64 division cannot
     carry the quotient past an integer, so that the computed end is never too large, and a j put into the next binade
     only costs more. h <= u 2^(e+i) there, half of that where j unit is the power of two itself, and 0 up to the double
     of the smallest normal number.
     """
-    additions = max(count - 1, 0)
-    if unit is None or additions == 0:
-        return np.asarray(additions * cap) if additions else np.zeros_like(cap)
+    count = np.asarray(count, dtype=np.float64)
+    additions = count - 1.0
+    most = int(np.max(count, initial=1.0))
+    if most == 1:
+        return np.zeros_like(cap)
+    if unit is None:
+        return np.asarray(additions * cap)
     first = ufp(unit)
     s = np.where(unit > 0.0, unit / np.where(first > 0.0, first, 1.0), 1.0)
     covered = np.ones_like(s)
-    cost: Array = np.zeros(np.broadcast_shapes(cap.shape, s.shape))
+    cost: Array = np.zeros(np.broadcast_shapes(cap.shape, s.shape, count.shape))
     aligned = s == 1.0
-    for i in range(count.bit_length() + 1):
-        end = np.minimum(np.ceil(2.0 ** (i + 1) / s) - 1.0, float(count))
+    for i in range(most.bit_length() + 1):
+        end = np.minimum(np.ceil(2.0 ** (i + 1) / s) - 1.0, count)
         number = end - covered  # ends never decrease with i, and the first is at least 1
         power = first * 2.0**i
         each = np.where(power > format.smallest_normal, format.unit_roundoff * power, 0.0)
@@ -185,14 +208,14 @@ def _chain(count: int, unit: Array | None, cap: Array, format: Format) -> Array:
     return cost
 
 
-def _blocked(tree: _Tree, inside: int, blocks: int) -> Array:
+def _blocked(tree: _Tree, inside: Array, blocks: int) -> Array:
     """Blocks of at most `inside` leaves in any order, then the block sums in any order ("any": one block).
 
     Inside: theorem 2 per block, summed over blocks, or (1) with growth. Outside: K block sums are numbers of the format
     with absolute sum at most (1 + gamma) A, gamma the block's factor of theorem 2; a sum of r of them has r `inside` leaves.
     """
     gamma = tree.theorem(inside) + tree.v
-    growth = gamma + (tree.theorem(blocks) * (1.0 + gamma) if blocks > 1 else 0.0)
+    growth = gamma + (tree.theorem(float(blocks)) * (1.0 + gamma) if blocks > 1 else 0.0)
     reach = tree.reach(growth)
     unit = tree.unit(_bits(inside) + _bits(blocks))
     cap = _capped(reach, tree.format)
@@ -200,7 +223,7 @@ def _blocked(tree: _Tree, inside: int, blocks: int) -> Array:
     nodes = np.minimum((tree.m - 1) * cap, blocks * _chain(inside, unit, cap, tree.format))
     bound = np.minimum(theorem, tree.leaf_errors + nodes)
     if blocks > 1:
-        sums = tree.theorem(blocks) * (1.0 + gamma) * tree.absolute
+        sums = tree.theorem(float(blocks)) * (1.0 + gamma) * tree.absolute
         bound = bound + np.minimum(sums, _chain(blocks, None if unit is None else inside * unit, cap, tree.format))
     return np.where(tree.overflow(reach, unit, inside * blocks) | (tree.leaf_errors == np.inf), np.inf, bound)
 
@@ -220,5 +243,5 @@ def _levels(tree: _Tree, height: int) -> Array:
         together = tree.u * (1.0 + tree.v) * (1.0 + tree.u) ** (height - depth - 1) * tree.absolute
         leaves = 2.0 ** (height - depth)
         each = cap if unit is None else np.minimum(cap, addition_error(np.minimum(leaves * unit, tree.format.max), tree.format))
-        bound = bound + np.minimum(together, min(2**depth, tree.m - 1) * each)
+        bound = bound + np.minimum(together, np.minimum(2.0**depth, tree.m - 1.0) * each)
     return np.where(tree.overflow(reach, unit, 2**height) | (tree.leaf_errors == np.inf), np.inf, bound)

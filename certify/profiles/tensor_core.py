@@ -22,7 +22,7 @@ from certify.profiles.contract import Profile
 from certify.profiles.elementary import Accuracies
 from certify.profiles.nearest import CONTRACTIONS, NearestProfile, stored_format
 from certify.profiles.order import Order
-from certify.semantics.contract import Arithmetic
+from certify.semantics.contract import Arithmetic, PartialSums
 
 _FP32 = FORMATS["fp32"]
 _FP8 = ("fp8e4m3", "fp8e5m2")
@@ -78,10 +78,19 @@ class TensorCoreArithmetic:
         """A contraction of one product."""
         return self.dot(1, magnitude, magnitude, magnitude)
 
-    def sum(self, n: int, magnitude: Array, total: Array, largest: Array) -> Array:
-        return self.nearest.sum(n, magnitude, total, largest)
+    def sum(self, n: int, magnitude: Array, total: Array, largest: Array, nonzero: Array | None = None) -> Array:
+        return self.nearest.sum(n, magnitude, total, largest, nonzero)
 
-    def dot(self, n: int, magnitude: Array, total: Array, largest: Array, addend: Array | float = 0.0) -> Array:
+    def dot(
+        self,
+        n: int,
+        magnitude: Array,
+        total: Array,
+        largest: Array,
+        addend: Array | float = 0.0,
+        nonzero: Array | None = None,
+        partial: PartialSums | None = None,
+    ) -> Array:
         """K = ceil(n / n_b) blocks chained in any order, or in several chains (split K) whose results fp32 additions join.
 
         One block errs by at most (n_b + 1) 2^-F max(|c|, |a_i b_i|) + floor + 2^-f |sum before truncation|: each of the

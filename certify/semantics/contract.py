@@ -15,7 +15,7 @@ A rule speaks for one output; a node with several outputs is several steps, each
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
@@ -42,7 +42,7 @@ class Linearization:
                rounding of push and pull (for softmax p (r + sum p r), not |diag(p) - p p^T| r). None is zero.
     shift, radius: the remainder's midpoint and radius; radius is rounded up and >= 0, and may be inf (shift then 0).
     terms:     the most products that any inner product inside push or pull adds up: their own float64 rounding is
-               at most gamma(terms + 2) times the same expression in absolute values.
+               at most gamma(terms + 2) times the same expression in absolute values. 0: they only copy, nothing is rounded.
     """
 
     push: Callable[[Tangents], Array]
@@ -51,6 +51,43 @@ class Linearization:
     shift: Array
     radius: Array
     terms: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """`terms` consecutive products of each output element, in the words of `Arithmetic.dot`."""
+
+    terms: int
+    nonzero: Array
+    magnitude: Array
+    total: Array
+    largest: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """The sums S of 2^k consecutive products, at the operands' midpoints, that add two parts neither of which is surely zero.
+
+    absolute >= sum |S|; places >= sum 2^floor(log2((1 + 2^-6) |S|)). Level 0 is the products themselves.
+    """
+
+    absolute: Array
+    places: Array
+
+
+class PartialSums(Protocol):
+    """What is known of sums of consecutive products, in index order; only profiles that state such an order ask for it."""
+
+    def blocks(self, size: int) -> Iterator[Block]:
+        """Blocks of `size` products, the last one shorter; bounds over all computed operands."""
+        ...
+
+    def levels(self) -> tuple[list[Level], Array]:
+        """Neighbours added, then neighbouring sums, an odd one out passing on, until one is left: levels 0, 1, ..., ceil(log2 n).
+
+        And `spread` >= sum |a_i b_i - (the product at the midpoints)| over all computed operands.
+        """
+        ...
 
 
 @runtime_checkable
@@ -89,14 +126,28 @@ class Arithmetic(Protocol):
         """
         ...
 
-    def sum(self, n: int, magnitude: Array, total: Array, largest: Array) -> Array:
-        """Add n terms: `magnitude` >= sum |t_i|, `total` >= |sum t_i|, `largest` >= max |t_i|."""
+    def sum(self, n: int, magnitude: Array, total: Array, largest: Array, nonzero: Array | None = None) -> Array:
+        """Add n terms: `magnitude` >= sum |t_i|, `total` >= |sum t_i|, `largest` >= max |t_i|.
+
+        `nonzero`: how many of them may be other than exactly zero in some run; None says all n.
+        """
         ...
 
-    def dot(self, n: int, magnitude: Array, total: Array, largest: Array, addend: Array | float = 0.0) -> Array:
+    def dot(
+        self,
+        n: int,
+        magnitude: Array,
+        total: Array,
+        largest: Array,
+        addend: Array | float = 0.0,
+        nonzero: Array | None = None,
+        partial: PartialSums | None = None,
+    ) -> Array:
         """Add n products a_i b_i and one addend c, |c| <= addend.
 
         `magnitude` >= sum |a_i b_i| (without c), `total` >= |sum a_i b_i + c|, `largest` >= max |a_i b_i|.
+        `nonzero`: how many products have two factors that may be other than exactly zero (a product that underflows counts);
+        None says all n. `partial`: sums of consecutive products, where the operator can tell.
         """
         ...
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from mpmath import mp, mpf
 
 from certify.number.upward import Array, add_up, inflate, mul_up, up
+from certify.semantics.contract import PartialSums
 
 Exact = npt.NDArray[np.object_]
 
@@ -102,22 +103,33 @@ class Machine:
         fits = (magnitude <= np.ldexp(quantum, self.precision)) & (quantum >= 2 * self.underflow) & (magnitude <= self.max)
         return np.where(fits, 0.0, self._half_ulp(magnitude, self.precision))
 
-    def sum(self, n: int, magnitude: Array, total: Array, largest: Array) -> Array:
+    def sum(self, n: int, magnitude: Array, total: Array, largest: Array, nonzero: Array | None = None) -> Array:
         inner = self.accumulator_precision or self.precision
-        partial = inflate(mul_up(max(n - 1, 0) * 2.0**-inner, magnitude), 4)
-        return self._stored(partial, np.asarray(magnitude), total)
+        additions = np.maximum((n if nonzero is None else nonzero) - 1.0, 0.0)
+        rounded = inflate(mul_up(additions * 2.0**-inner, magnitude), 4)
+        return self._stored(rounded, np.asarray(magnitude), total)
 
-    def dot(self, n: int, magnitude: Array, total: Array, largest: Array, addend: Array | float = 0.0) -> Array:
+    def dot(
+        self,
+        n: int,
+        magnitude: Array,
+        total: Array,
+        largest: Array,
+        addend: Array | float = 0.0,
+        nonzero: Array | None = None,
+        partial: PartialSums | None = None,
+    ) -> Array:
         inner = self.accumulator_precision or self.precision
         everything = add_up(magnitude, addend)
-        partial = add_up(mul_up((n + 1) * 2.0**-inner, everything), (n + 1) * 2.0 ** (self.emin - inner))
-        return self._stored(partial, everything, total)
+        steps = (n if nonzero is None else nonzero) + 1.0
+        rounded = add_up(mul_up(steps * 2.0**-inner, everything), steps * 2.0 ** (self.emin - inner))
+        return self._stored(rounded, everything, total)
 
-    def _stored(self, partial: Array, everything: Array, total: Array) -> Array:
-        partial = np.where(everything + partial > self.max, np.inf, partial)
+    def _stored(self, rounded: Array, everything: Array, total: Array) -> Array:
+        rounded = np.where(everything + rounded > self.max, np.inf, rounded)
         if self.accumulator_precision is None:
-            return partial
-        return add_up(partial, self._half_ulp(add_up(total, partial), self.precision))
+            return rounded
+        return add_up(rounded, self._half_ulp(add_up(total, rounded), self.precision))
 
     def accuracy(self, kernel: str) -> tuple[float, float]:
         return self.ulps * 2.0 ** (1 - self.precision), self.absolute

@@ -127,7 +127,7 @@ def test_slope_off_by_one_percent() -> None:
 class Sharp(Machine):
     """The same machine with n u sum |a_i b_i| for a dot product (Jeannerod and Rump), nothing to spare."""
 
-    def dot(self, n: int, magnitude: Array, total: Array, largest: Array, addend: Any = 0.0) -> Array:
+    def dot(self, n: int, magnitude: Array, total: Array, largest: Array, addend: Any = 0.0, *more: Any) -> Array:
         return mul_up(n * 2.0**-self.precision, magnitude)
 
 
@@ -146,7 +146,7 @@ class Short:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.machine, name)
 
-    def dot(self, n: int, magnitude: Array, total: Array, largest: Array, addend: Any = 0.0) -> Array:
+    def dot(self, n: int, magnitude: Array, total: Array, largest: Array, addend: Any = 0.0, *more: Any) -> Array:
         return self.machine.dot(n - self.fewer, total if self.confused else magnitude, total, largest, addend)
 
 

@@ -190,7 +190,7 @@ def lie(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
 
     def forgetful(self: summation._Tree, terms: summation.Terms, format: Format) -> None:
         if name == "one addition forgotten":
-            terms = replace(terms, n=terms.n - 1)
+            terms = replace(terms, nonzero=terms.nonzero - 1.0)
         if name == "products taken as exact":
             terms = replace(terms, leaf="exact")
         if name == "half the largest term":

@@ -24,6 +24,7 @@ from certify.semantics.contract import Arithmetic, Linearization, Operands, Radi
 from certify.semantics.families.broadcast import Shape, align, collect, spread_count
 from certify.semantics.families.linear import around
 
+_DENSE = 0.9  # a share of factors other than zero from which on counting them is not worth a product
 _SAFE = 2.0**-900  # a sum of products at least this large has lost a negligible part to underflow
 
 
@@ -79,6 +80,17 @@ def _bounded(form: Form, x: Array, y: Array, terms: int, attributes: dict[str, A
         if total.size and not float(total.min()) >= _SAFE:  # NaN counts as small
             total = np.asarray(form.apply(lift(x), lift(y), **attributes), dtype=np.float64)
         return inflate(np.where(np.isnan(total), np.inf, total), terms + 2)
+
+
+def _nonzero(form: Form, a: Array, b: Array, terms: int, attributes: dict[str, Any]) -> Array | None:
+    """How many products of each output element have two factors that may be other than zero, |a_i| <= a, |b_i| <= b.
+
+    None, which says all, where few factors are zero. Integers below 2^24 are counted exactly in fp32.
+    """
+    if all(np.count_nonzero(x) > _DENSE * x.size for x in (a, b)):
+        return None
+    exact = np.float32 if terms < 2**24 else np.float64
+    return np.asarray(form.apply((a > 0.0).astype(exact), (b > 0.0).astype(exact), **attributes), dtype=np.float64)
 
 
 def _gamma(terms: int) -> float:
@@ -275,11 +287,12 @@ class Bilinear:
             largest = inflate(np.asarray(self.form.largest(a, b, **attributes)), 4)
             # One product is at most the sum of all, also where the product of maxima underflowed or 0 met inf.
             largest = np.where(largest >= _SAFE, np.minimum(largest, total), total)
+        nonzero = _nonzero(self.form, a, b, terms, attributes)
         c: Array | float = 0.0 if C is None else self._addend(_largest(C, r[2]), total.ndim, beta)
         if alpha == 1.0 and (C is None or beta == 1.0):
-            return arithmetic.dot(terms, total, magnitude, largest, c)
+            return arithmetic.dot(terms, total, magnitude, largest, c, nonzero)
         ones = [_bounded(self.form, x, y, terms, attributes) for x, y in ((np.ones_like(a), b), (a, np.ones_like(b)))]
-        bound = _scaled_dot(arithmetic, terms, abs(alpha), (total, largest, add_up(*ones)), magnitude, c)
+        bound = _scaled_dot(arithmetic, terms, abs(alpha), (total, largest, add_up(*ones)), magnitude, c, nonzero)
         return np.where(np.isfinite(total), bound, np.inf)
 
     def quantum(self, quantum: Sequence[Array | float], **attributes: Any) -> Array | float:
@@ -304,7 +317,13 @@ def _longest(extent: Extent, r: Radii, addend: Shape | None) -> int:
 
 
 def _scaled_dot(
-    arithmetic: Arithmetic, terms: int, alpha: float, products: tuple[Array, Array, Array], magnitude: Array, addend: Array | float
+    arithmetic: Arithmetic,
+    terms: int,
+    alpha: float,
+    products: tuple[Array, Array, Array],
+    magnitude: Array,
+    addend: Array | float,
+    nonzero: Array | None,
 ) -> Array:
     """alpha * dot + beta * c, `addend` >= |beta c|; products: sum |a_i b_i|, max |a_i b_i|, sum |a_i| + sum |b_i|, upper bounds.
 
@@ -320,12 +339,12 @@ def _scaled_dot(
     total, largest, ones = products
     scaled = mul_up(alpha, total)
     unscaled_total = total if alpha == 0.0 else np.minimum(total, inflate(add_up(magnitude, addend) / alpha, 1))
-    summed = mul_up(alpha, arithmetic.dot(terms, total, unscaled_total, largest))
+    summed = mul_up(alpha, arithmetic.dot(terms, total, unscaled_total, largest, 0.0, nonzero))
     before = add_up(summed, mul_up(u, add_up(scaled, summed, addend)), 2.0 * eta)
     sum_scaled = add_up(before, arithmetic.round(add_up(magnitude, before)))
     grown = inflate(np.asarray((1.0 + u) ** 3), 4)
     dot = arithmetic.dot(
-        terms, mul_up(grown, scaled), mul_up(grown, add_up(magnitude, mul_up(u, scaled))), mul_up(grown, alpha, largest), addend
+        terms, mul_up(grown, scaled), mul_up(grown, add_up(magnitude, mul_up(u, scaled))), mul_up(grown, alpha, largest), addend, nonzero
     )
     under = mul_up(eta, add_up(mul_up(1.0, ones), 2.0 * terms + 2.0))
     operand_scaled = mul_up(grown, add_up(dot, mul_up(2.0 * u, scaled), mul_up(u, addend), under))

@@ -107,8 +107,10 @@ def _sum_rounding(arithmetic: Arithmetic, sizes: Sizes) -> Array:
     return arithmetic.sum(sizes.terms, total, sizes.magnitude, largest)
 
 
-def mean_rounding(arithmetic: Arithmetic, n: int, total: Array, magnitude: Array, largest: Array) -> Array:
+def mean_rounding(arithmetic: Arithmetic, n: int, total: Array, magnitude: Array, largest: Array, nonzero: Array | None = None) -> Array:
     """The kernel adds n terms, divides by n (or multiplies by 1/n rounded), stores: `total` >= sum |t_i|, `magnitude` >= |mean|.
+
+    nonzero: how many terms may be other than exactly zero; None says all.
 
     Let 2^k >= n > 2^(k-1). Scaling all terms by 2^-k commutes with every rounding but for underflow, where the larger sum
     that the kernel really forms only does better; so |sum^ - sum| / n <= (2^k / n) E with E = arithmetic.sum of the scaled
@@ -124,7 +126,7 @@ def mean_rounding(arithmetic: Arithmetic, n: int, total: Array, magnitude: Array
     u, eta = arithmetic.unit_roundoff, arithmetic.underflow
     scale = 2.0 ** -(n - 1).bit_length()
     per_term = 1.0 if scale * n == 1.0 else float(inflate(np.asarray(1.0 / (scale * n)), 1))
-    summed = arithmetic.sum(n, total * scale, inflate(magnitude / per_term, 2), largest * scale)
+    summed = arithmetic.sum(n, total * scale, inflate(magnitude / per_term, 2), largest * scale, nonzero)
     overflows = add_up(total, summed / scale) > arithmetic.accumulator.max
     if scale * n == 1.0:
         return np.where(overflows, np.inf, add_up(summed, 2.0 * eta))

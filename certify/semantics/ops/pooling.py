@@ -75,10 +75,11 @@ def _average_rounding(arithmetic: Arithmetic, sizes: Sizes, **attributes: Any) -
     w = _windows(x.shape[3:], attributes)
     counts = _divisors(w, attributes)
     total, largest = inflate(np.asarray(_sums(x, w)), w.taps), w.largest(x)
+    nonzero = np.asarray(_sums((x > 0.0).astype(np.float64), w))
     shape = np.broadcast_shapes(total.shape, sizes.magnitude.shape)
     result = np.zeros(shape)
     for count in np.unique(counts):
-        bound = mean_rounding(arithmetic, int(count), total, sizes.magnitude, largest)
+        bound = mean_rounding(arithmetic, int(count), total, sizes.magnitude, largest, nonzero)
         result = np.where(counts == count, bound, result)
     return result
 
@@ -103,7 +104,9 @@ def _whole_rounding(arithmetic: Arithmetic, sizes: Sizes, **_: Any) -> Array:
     x = sizes.operands[0]
     axes = tuple(range(3, x.ndim))
     total = inflate(np.asarray(x.sum(axis=axes, keepdims=True)), sizes.terms)
-    return mean_rounding(arithmetic, sizes.terms, total, sizes.magnitude, np.asarray(x.max(axis=axes, keepdims=True, initial=0.0)))
+    largest = np.asarray(x.max(axis=axes, keepdims=True, initial=0.0))
+    nonzero = np.asarray((x > 0.0).sum(axis=axes, keepdims=True), dtype=np.float64)
+    return mean_rounding(arithmetic, sizes.terms, total, sizes.magnitude, largest, nonzero)
 
 
 register(

@@ -78,7 +78,7 @@ def _sum_rounding(arithmetic: Arithmetic, sizes: Sizes, **attributes: Any) -> Ar
     if sizes.terms == 1:
         return arithmetic.round(sizes.magnitude, _sum_quantum(sizes.quantum))
     total, largest = sums_and_largest(sizes, attributes)
-    return arithmetic.sum(sizes.terms, total, sizes.magnitude, largest)
+    return arithmetic.sum(sizes.terms, total, sizes.magnitude, largest, nonzero_terms(sizes, attributes))
 
 
 def sums_and_largest(sizes: Sizes, attributes: dict[str, Any]) -> tuple[Array, Array]:
@@ -89,9 +89,14 @@ def sums_and_largest(sizes: Sizes, attributes: dict[str, Any]) -> tuple[Array, A
     return inflate(np.asarray(_sum(x, **attributes)), sizes.terms), np.asarray(largest)
 
 
+def nonzero_terms(sizes: Sizes, attributes: dict[str, Any]) -> Array:
+    """How many of the terms of each sum may be other than zero."""
+    return np.asarray(_sum((sizes.operands[0] > 0.0).astype(np.float64), **attributes))
+
+
 def _mean_rounding(arithmetic: Arithmetic, sizes: Sizes, **attributes: Any) -> Array:
     total, largest = sums_and_largest(sizes, attributes)
-    return mean_rounding(arithmetic, sizes.terms, total, sizes.magnitude, largest)
+    return mean_rounding(arithmetic, sizes.terms, total, sizes.magnitude, largest, nonzero_terms(sizes, attributes))
 
 
 def _sum_quantum(quantum: Sequence[Array | float], **attributes: Any) -> Array | float:
