@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -36,6 +36,7 @@ def certify(
     guarantee: str = "any",
     budgets: Sequence[str | float] = (),
     validate: bool = True,
+    provider: Literal["cpu", "cuda"] = "cpu",
     outputs: Sequence[str | os.PathLike[str]] = (),
     progress: forms.Progress = forms.no_progress,
 ) -> Certificate:
@@ -63,6 +64,7 @@ def certify(
         guarantee=guarantee,
         budgets=tuple(forms.parse_budget(str(budget)) for budget in ([budgets] if isinstance(budgets, str) else budgets)),
         validate=validate,
+        provider=provider,
         outputs=tuple(Path(output) for output in outputs),
     )
     for output in request.outputs:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from certify.analysis.bind import Program, bind
 from certify.analysis.problem import Problem
@@ -15,15 +14,13 @@ from certify.analysis.reference import at_points, over_region, stored_inputs
 from certify.certificate.assemble import lost_bounds, node_results, output_results
 from certify.certificate.contract import Certificate, Claim, InputFacts, ModelFacts, ProfileFacts, Validation
 from certify.data import Inputs, inputs_for, read
-from certify.engines import running
-from certify.engines.answer import Answer, answer
+from certify.engines.answer import answer
 from certify.errors import UsageError
 from certify.gate import check_names, judge
 from certify.graph.annotate import annotate
 from certify.graph.load import load
 from certify.graph.model import ModelGraph
-from certify.number.enclosure import Enclosure, concatenate
-from certify.number.formats import Format, format_named, from_onnx
+from certify.number.formats import Format, format_named
 from certify.number.upward import Array
 from certify.profiles import profile_named
 from certify.profiles.contract import Profile
@@ -53,7 +50,9 @@ def run(request: Request, progress: Progress = no_progress) -> Certificate:
     validation: Validation | None = None
     if request.validate:
         with clock("validating"):
-            observed, validation = _validated(graph, program, profile, inputs, found, request)
+            from certify.validate.validation import validated  # imports onnx and python-flint
+
+            observed, validation = validated(graph, program, profile, inputs, found, request)
     certificate = Certificate(
         model=_model_facts(graph, request),
         claim=_claim(program, profile, inputs.facts, request),
@@ -112,42 +111,6 @@ def _decision_outputs(graph: ModelGraph, program: Program, request: Request) -> 
         if program.formats[name] is not None and shape and shape[-1] >= 2 and (named or len(shape) in (2, 3)):
             found.append(name)
     return [] if request.region else found
-
-
-def _validated(
-    graph: ModelGraph, program: Program, profile: Profile, inputs: Inputs, found: Answer, request: Request
-) -> tuple[dict[str, Array], Validation]:
-    """Run what conforms. A region is attacked at points drawn from it, each against its own reference."""
-    from certify.validate.runs import Subject, validate
-
-    floats = [name for name in program.outputs if program.formats[name] is not None]
-    attacked = inputs if inputs.box is None else inputs_for(graph, replace(request, region=False))
-    exact = found.first_exact
-    if inputs.box is None:
-        around = {name: Enclosure.point(found.outputs[name].reference).widen(found.outputs[name].doubt) for name in floats}
-    else:
-        pieces = [problem for _, problem in problems(program, attacked)]
-        exact = pieces[0]
-        bounds = [running.solve(piece, False).outputs for piece in pieces]
-        around = {
-            name: concatenate(
-                [Enclosure.point(piece.values[name].lo).widen(bound[name]) for piece, bound in zip(pieces, bounds, strict=True)]
-            )
-            for name in floats
-        }
-    model = request.model if not isinstance(request.model, Path) else str(request.model)
-    subject = Subject(model, program, profile, str(request.summation), attacked.points, attacked.facts.cases, _native(graph, profile))
-    comparison, validation = validate(subject, exact, around, {name: found.outputs[name].total for name in floats})
-    observed = comparison.observed
-    if inputs.box is not None:
-        observed = {name: x.max(axis=0, keepdims=True) for name, x in observed.items()}
-    return observed, validation
-
-
-def _native(graph: ModelGraph, profile: Profile) -> bool:
-    """True if every float tensor is stored as declared, in fp32 or fp64: onnxruntime's run of the file conforms."""
-    declared = {from_onnx(value.elem_type) for value in graph.values.values()} - {None}
-    return all(f is not None and f.name in ("fp32", "fp64") and profile.storage(f) == f for f in declared)
 
 
 def _model_facts(graph: ModelGraph, request: Request) -> ModelFacts:

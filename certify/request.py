@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 DTYPES = ("fp64", "fp32", "tf32", "bf16", "fp16", "fp8e4m3", "fp8e5m2")
 ENGINES = ("auto", "running", "adjoint", "sketch", "probabilistic", "sampled")
+PROVIDERS = ("cpu", "cuda")
 GUARANTEES = ("any", "proved", "randomized", "probabilistic", "sampled")
 SUFFIXES = (".json", ".npz")
 LATER_SUFFIXES = (".html", ".md", ".sarif", ".xml")
@@ -63,6 +64,7 @@ class Request:
     data:     a file or folder, or arrays by input name (see certify.data); None: sample.
     ranges:   by input name; the key "" holds the range of every input that has none of its own.
     guarantee: the weakest acceptable.
+    provider: where validation runs the model besides the CPU; no bound depends on it.
     outputs:  files to write, format by suffix.
     """
 
@@ -82,6 +84,7 @@ class Request:
     guarantee: str = "any"
     budgets: tuple[Budget, ...] = ()
     validate: bool = True
+    provider: Literal["cpu", "cuda"] = "cpu"
     outputs: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
@@ -91,6 +94,7 @@ class Request:
             ("--accumulate", self.accumulate, DTYPES),
             ("--engine", self.engine, ENGINES),
             ("--guarantee", self.guarantee, GUARANTEES),
+            ("--provider", self.provider, PROVIDERS),
         ):
             if value is not None and value not in names:
                 raise UsageError(f"{option}: {value!r} is none of {', '.join(names)}")

@@ -57,7 +57,7 @@ def _output(output: OutputResult) -> schema.Output:
         rounding_max=_largest(output.rounding),
         per_case=output.per_case,
         ladder={guarantee: float(bound) for guarantee, bound in output.ladder.items()},
-        observed_max=None if output.observed_error is None else _largest(output.observed_error),
+        observed_max=_number(output.observed_max),
         tightness=output.tightness,
         decision=schema.Decisions(decided - len(unstable), decided, unstable) if decided else None,
     )

@@ -88,7 +88,7 @@ class OutputResult:
     absolute_bound:   >= |computed - exact|, conversion and rounding together, under the certificate's guarantee.
     conversion:       |exact result with rounded constants and inputs - exact result|, or its bound.
     rounding:         bound of what arithmetic adds.
-    observed_error:   largest |computed - exact| of the validation runs; None if there were none.
+    observed_error:   largest |computed - exact| of the validation runs, NaN where none covered the case; None if there were none.
     decision:         one per case and row for an output that is read by argmax; else empty.
     ladder:           the largest absolute bound by guarantee, of every engine that ran.
     """
@@ -123,13 +123,24 @@ class OutputResult:
 
     @property
     def tightness(self) -> float | None:
-        """Largest bound / largest observed error; None without runs, inf if no error was seen, 1 if both are 0."""
-        if self.observed_error is None:
+        """Largest bound / largest observed error, over the cases that some run covered.
+
+        1 if both are 0; inf if only the observed error is 0, or only the bound infinite. None without runs, and where both are
+        infinite: then a run overflowed, and no number says how far from that the bound is.
+        """
+        observed = self.observed_max
+        if self.observed_error is None or observed is None:
             return None
-        bound, observed = float(self.absolute_bound.max(initial=0.0)), float(self.observed_error.max(initial=0.0))
+        covered = ~np.isnan(np.broadcast_to(self.observed_error, self.absolute_bound.shape))
+        bound = float(self.absolute_bound[covered].max(initial=0.0))
         if observed > 0.0:
-            return bound / observed
+            return None if np.isinf(bound) and np.isinf(observed) else bound / observed
         return 1.0 if bound == 0.0 else float("inf")
+
+    @property
+    def observed_max(self) -> float | None:
+        """The largest observed error of the cases that some run covered; None without runs."""
+        return None if self.observed_error is None else float(np.fmax.reduce(self.observed_error, axis=None, initial=0.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +200,11 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """The empirical runs: on what, against which reference, how many, and what refutes a bound."""
+    """The empirical runs: on what, against which reference, how many, and what refutes a bound.
+
+    runtime:   every run with the cases it covers, and what could not be run with its reason, joined by "; ".
+    reference: where the exact results come from, likewise.
+    """
 
     runtime: str
     reference: str

@@ -54,10 +54,12 @@ def certify_command(
             certificate.save(path)
     from certify.certificate.build import document
     from certify.certificate.schema import encode
-    from certify.report.text import print_text
+    from certify.report.text import HEADLINES, print_text
 
     if as_json:
         sys.stdout.write(encode(document(certificate)).decode())
+        if certificate.gate is not None and certificate.gate.verdict == "alarm":
+            sys.stderr.write(f"{HEADLINES['alarm']}: {certificate.gate.reasons[0]}\n")
     else:
         print_text(document(certificate), quiet=quiet, verbose=verbose, color=not no_color)
     return certificate.gate.exit_code if certificate.gate is not None else 0

@@ -104,6 +104,10 @@ budget = click.option(
 validate = click.option(
     "--validate/--no-validate", panel="Analysis", default=True, help="Run the model and compare with the bounds.  [default: validate]"
 )
+provider = click.option(
+    "--provider", panel="Analysis", type=click.Choice(request.PROVIDERS), default="cpu", show_default=True, metavar="NAME",
+    help="cpu, or cuda to validate on onnxruntime's CUDA provider as well, if it is there.",
+)  # fmt: skip
 
 output = click.option(
     "-o", "--output", panel="Output", multiple=True, metavar="FILE", callback=_each(_path),
@@ -116,5 +120,5 @@ color = click.option("--no-color", panel="Output", is_flag=True, help="Plain tex
 
 INPUTS = _compose(data, ranges, samples, seed, region, vnnlib, shape)
 CLAIM = _compose(dtype, accumulate, profile, summation)
-ANALYSIS = _compose(engine, guarantee, budget, validate)
+ANALYSIS = _compose(engine, guarantee, budget, validate, provider)
 OUTPUT = _compose(output, json, quiet, verbose, color)

@@ -111,9 +111,9 @@ def _output(output: Output, document: Document, limit: int | None) -> Padding:
     grid.add_row("conversion", Text(f"{words.above(output.conversion_max)}   constants and inputs rounded into {document.claim.dtype}"))
     grid.add_row("rounding", Text(f"{words.above(output.rounding_max)}   arithmetic"))
     validation = document.validation
-    if output.observed_max is not None and output.tightness is not None and validation is not None:
+    if output.observed_max is not None and validation is not None:
         grid.add_row("observed", Text(f"{words.near(output.observed_max, 4)}   largest of {words.plural(validation.runs, 'run')}"))
-        grid.add_row("tightness", Text(f"{words.ratio(output.tightness)}   bound / observed"))
+        grid.add_row("tightness", Text(words.tightness(output)))
     else:
         grid.add_row("observed", Text("nothing was run", style="dim"))
     if len(output.ladder) > 1:
@@ -213,10 +213,14 @@ def _validation(document: Document, limit: int | None) -> Padding | None:
     if validation is None:
         return None
     grid = _rows()
-    grid.add_row("validation", Text(f"{words.plural(validation.runs, 'run')}: {validation.runtime}"))
-    grid.add_row("against", Text(validation.reference))
+    grid.add_row("validation", Text(words.plural(validation.runs, "run")))
+    for entry in validation.runtime.split("; "):
+        grid.add_row("", Text(f"• {entry}", style="yellow" if entry.startswith("not run") else ""))
+    for i, entry in enumerate(validation.reference.split("; ")):
+        grid.add_row("against" if i == 0 else "", Text(f"• {entry}"))
     for i, v in enumerate(validation.violated[:limit]):
         where = f"{v.output}{v.index}, case {v.case}: observed {words.near(v.observed, 7)}, bound {words.near(v.bound, 7)}"
+        where += f" ({v.run})" if v.run else ""
         grid.add_row("violations" if i == 0 else "", Text(where, style="bold red"))
     return Padding(grid, (1, 1, 0, 1))
 

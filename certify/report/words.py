@@ -40,11 +40,14 @@ def _scientific(x: float, digits: int, rounding: str) -> str:
     return f"{rounded:.{digits - 1}e}"
 
 
-def ratio(x: float) -> str:
-    """A tightness, such as 5.9x."""
+def tightness(output: Output) -> str:
+    """Bound / observed, such as 5.9x, or why there is no such number."""
+    x = output.tightness
+    if x is None:
+        return "none: bound and observed error are infinite"
     if not math.isfinite(x):
-        return "∞ (no error was observed)"
-    return f"{x:.1f}x" if x < 1000 else f"{near(x)}x"
+        return "∞: no error was observed" if output.observed_max == 0.0 else "∞: the bound is infinite"
+    return f"{f'{x:.1f}' if x < 1000 else near(x)}x   bound / observed"
 
 
 def plural(n: int, one: str, many: str | None = None) -> str:

@@ -20,16 +20,18 @@ from certify.number.upward import Array
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run's outputs, (cases or 1, *shape), and how the certificate names it."""
+    """One run's outputs, (cases or 1, *shape), and how the certificate names it. cases: how many leading ones it covers, None for all."""
 
     name: str
     outputs: Mapping[str, npt.NDArray[Any]]
+    cases: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """observed[output]: the largest error of any run, (cases, *shape). max_error[run]: over all outputs and cases.
+    """observed[output]: the largest error of any run, (cases, *shape), NaN where no run covers the case.
 
+    max_error[run]: over all outputs and the cases that the run covers.
     violations: the worst element of each case, output and run that breaks its bound.
     """
 
@@ -54,21 +56,37 @@ def compare(runs: Sequence[Run], reference: Mapping[str, Enclosure], bounds: Map
         largest = 0.0
         for output, values in run.outputs.items():
             x = np.asarray(values, dtype=np.float64)
-            X, bound, x = _aligned(reference[output], bounds[output], x)
+            X, bound, x = _aligned(reference[output], bounds[output], x, run.cases)
             difference = _error(x, X)
-            observed[output] = np.maximum(observed[output], difference) if output in observed else difference
+            observed[output] = _joined(observed.get(output), difference)
             largest = max(largest, float(difference.max(initial=0.0)))
             violations.extend(_violations(run.name, output, _least_distance(x, X), bound))
         max_error[run.name] = largest
+    for output, seen in observed.items():
+        cases = max(reference[output].shape[0], bounds[output].shape[0])
+        if seen.shape[0] < cases:
+            observed[output] = np.concatenate([seen, np.full((cases - seen.shape[0], *seen.shape[1:]), np.nan)])
     return Comparison(observed, max_error, tuple(violations))
 
 
-def _aligned(X: Enclosure, bound: Array, x: Array) -> tuple[Enclosure, Array, Array]:
-    """All with the same number of cases. Raises ValueError where a run's shape is not the reference's."""
+def _aligned(X: Enclosure, bound: Array, x: Array, covered: int | None) -> tuple[Enclosure, Array, Array]:
+    """All with the cases that the run covers. Raises ValueError where its shape is not the reference's."""
     if x.shape[1:] != X.shape[1:]:
         raise ValueError(f"a run of shape {x.shape[1:]} cannot be compared with a reference of shape {X.shape[1:]}")
-    shape = (max(x.shape[0], X.shape[0], bound.shape[0]), *x.shape[1:])
-    return X.map(lambda v: np.broadcast_to(v, shape)), np.broadcast_to(bound, shape), np.broadcast_to(x, shape)
+    cases = max(x.shape[0], X.shape[0], bound.shape[0]) if covered is None else covered
+
+    def align(v: Array) -> Array:
+        return np.broadcast_to(v[:cases], (cases, *x.shape[1:]))
+
+    return X.map(align), align(bound), align(x)
+
+
+def _joined(seen: Array | None, difference: Array) -> Array:
+    """The larger of two runs' errors, case by case; the longer one where only it covers the case."""
+    if seen is None:
+        return difference
+    short, long = sorted((seen, difference), key=len)
+    return np.concatenate([np.maximum(short, long[: len(short)]), long[len(short) :]])
 
 
 def _error(x: Array, X: Enclosure) -> Array:

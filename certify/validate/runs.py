@@ -1,33 +1,35 @@
-"""Which executions conform to a claim and can be run here, and what they say about its bounds.
+"""The executions that conform to a claim and can be made here.
 
-onnxruntime as it is conforms to a claim in the model's own fp32 or fp64, in any order of summation. Narrower formats run in
-onnxruntime node by node, every result rounded once. tf32, tensor cores, narrow accumulators and stated orders of summation run
-in the numpy simulator; where any order conforms, so do its adversarial orders.
+The model's own fp32 or fp64 runs in onnxruntime as it is, with one thread and two, case by case and in one batch, on CUDA
+if that is asked for. Narrower formats and converted operands run in onnxruntime node by node, every result rounded once.
+Everything runs in the numpy simulator; where any order of summation conforms, in adversarial orders. A run that is dear
+covers the leading cases that it has time for, counted in products, so that the same claim is tried by the same runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from certify.analysis.bind import Program
-from certify.analysis.problem import Problem
 from certify.analysis.reference import stored_inputs
-from certify.certificate.contract import Validation
-from certify.number.enclosure import Enclosure
 from certify.number.upward import Array
 from certify.profiles.contract import Profile
-from certify.validate.compare import Comparison, Run, compare
+from certify.validate import conform
+from certify.validate.compare import Run
 from certify.validate.emulate import Emulator
-from certify.validate.oracle import reference_arb, spot_check
 from certify.validate.runtime import (
+    AnyArray,
     Model,
     Provider,
+    Runner,
     ValidationUnavailable,
     batch_dimension,
     open_runner,
+    provider_missing,
     run_batched,
     run_cases,
     runtime_name,
@@ -38,15 +40,18 @@ from certify.validate.summation import order_named
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-SIMULATED = 60_000_000  # products that the simulator may add up for all orders together
+SIMULATED = 5_000_000  # products of one simulated run over all its cases, about half a second
+LARGEST = 20_000_000  # products beyond which not even one case is simulated
+REPEATED = 2_000_000_000  # products of a run that repeats another one in a batch or with more threads
 ADVERSARIAL = ("sequential", "positives-first", "descending")
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is run: the model's file or proto, its program under the profile, and points (cases or 1, *shape).
+    """What is run: the model's file, bytes or proto, its program under the profile, and points (cases or 1, *shape).
 
-    native: every tensor is stored in the fp32 or fp64 that the model declares, so that the file itself conforms.
+    native:   the file itself runs in the claim's formats (conform.is_native).
+    products: how many products one case adds up.
     """
 
     model: Model
@@ -56,85 +61,136 @@ class Subject:
     points: Mapping[str, Array]
     cases: int
     native: bool
+    products: int
     provider: Provider = "cpu"
 
 
-def validate(
-    subject: Subject, first: Problem | None, reference: Mapping[str, Enclosure], bounds: Mapping[str, Array]
-) -> tuple[Comparison, Validation]:
-    """Run everything that conforms; reference and bounds are (cases or 1, *shape) per output.
+@dataclass
+class Performed:
+    """The runs that were made, their names saying which cases they cover, and what could not be run, with its reason."""
 
-    first: the first case's exact problem, whose float64 trajectory is cross-checked with ball arithmetic and mpmath.
-    """
-    done, missing = [], []
-    for name, run in _conforming(subject):
+    cases: int
+    runs: list[Run] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    def attempt(self, name: str, run: Callable[[], Mapping[str, AnyArray]], covered: int) -> bool:
+        """Make a run of the first `covered` cases; False if it cannot be made."""
         try:
-            done.append(Run(name, run()))
+            self.runs.append(Run(f"{name}{_leading_cases(covered, self.cases)}", run(), covered))
         except ValidationUnavailable as reason:
-            missing.append(f"{name}: {reason}")
-    found = compare(done, reference, bounds)
-    said = "; ".join([run.name for run in done] + [f"not run: {text}" for text in missing]) or "nothing could be run"
-    return found, found.validation(said, "float64 trajectory, its own error enclosed" + _cross_check(first, reference))
+            self.refuse(name, str(reason))
+            return False
+        return True
+
+    def refuse(self, name: str, reason: str) -> None:
+        """Note a run that is not made; a reason from outside may not look like several entries."""
+        self.missing.append(f"{name}: {' '.join(reason.split())[:240].replace('; ', ', ')}")
+
+    @property
+    def text(self) -> str:
+        """One entry after another, joined by "; "."""
+        ran = [run.name for run in self.runs] or ["nothing could be run"]
+        return "; ".join([*ran, *(f"not run: {reason}" for reason in self.missing)])
 
 
-def _cross_check(first: Problem | None, reference: Mapping[str, Enclosure]) -> str:
-    """What independent arithmetic says about the first case's reference. Raises ArithmeticError where it disagrees."""
-    if first is None:
-        return ""
-    checked, broken = spot_check(first)
-    if broken:
-        worst = broken[0]
-        raise ArithmeticError(f"the reference of {worst.node} {worst.index} is off by {worst.distance:.3g}, more than {worst.defect:.3g}")
-    text = f"; {checked} elements recomputed in mpmath"
+def perform(subject: Subject) -> Performed:
+    """Make every conforming run that can be made here."""
+    done = Performed(subject.cases)
+    held, _ = stored_inputs(subject.program, dict(subject.points))
+    refused = conform.against_kernels(subject.program, subject.profile, subject.summation)
+    if refused is not None:
+        done.refuse("onnxruntime on the CPU", refused)
+    elif not (subject.native and not conform.converts(subject.program) and _native(subject, done)):
+        _emulated(subject, held, done)
+    if subject.provider == "cuda":
+        _cuda(subject, done)
+    _simulated(subject, held, done)
+    return done
+
+
+def _native(subject: Subject, done: Performed) -> bool:
+    """The file as it is, rewrites disabled; False if onnxruntime does not run it."""
+    repeated, name = _repeated(subject), runtime_name("cpu", "disabled", 1)
+    if not done.attempt(name, lambda: run_cases(open_runner(subject.model), subject.points), subject.cases):
+        return False
+    leading = _first(subject.points, repeated)
+    done.attempt(runtime_name("cpu", "disabled", 2), lambda: run_cases(open_runner(subject.model, threads=2), leading), repeated)
+    _batched(subject, f"{name}, one batch", lambda: open_runner(subject.model), subject.points, done)
+    return True
+
+
+def _emulated(subject: Subject, held: Mapping[str, Array], done: Performed) -> None:
+    formats = {storage.name for storage in subject.program.formats.values() if storage is not None}
+    name = f"{runtime_name().split(',')[0]}, node by node, rounded into {' and '.join(sorted(formats))}"
     try:
-        balls = reference_arb(first)
+        emulator = Emulator(_proto(subject.model), subject.profile.storage, subject.profile.operand_format)
     except ValidationUnavailable as reason:
-        return f"{text}; no balls end to end ({reason})"
-    for name, Y in balls.items():
-        claimed = reference[name][:1]
-        if not ((Y.lo <= claimed.hi) & (claimed.lo <= Y.hi)).all():
-            raise ArithmeticError(f"the reference of output {name} does not meet the ball that contains the exact result")
-    radius = max((float(Y.rad.max(initial=0.0)) for Y in balls.values()), default=0.0)
-    return f"{text}; ball arithmetic end to end agrees (radius {radius:.2g})"
+        done.refuse(name, str(reason))
+        return
+    if done.attempt(name, lambda: run_cases(emulator, held), subject.cases):
+        _batched(subject, f"{name}, one batch", lambda: emulator, held, done)
 
 
-def _conforming(subject: Subject) -> Iterator[tuple[str, Callable[[], dict[str, Array]]]]:
-    program, profile = subject.program, subject.profile
-    held, _ = stored_inputs(program, dict(subject.points))
+def _cuda(subject: Subject, done: Performed) -> None:
+    refused = provider_missing("cuda")
+    if refused is None and not subject.native:
+        refused = "the claim is not in the formats that the model declares"
+    refused = refused or conform.against_cuda(subject.program, subject.profile, subject.summation)
+    if refused is not None:
+        done.refuse("CUDA", refused)
+        return
+    name = runtime_name("cuda")
+    if done.attempt(name, lambda: run_cases(open_runner(subject.model, "cuda"), subject.points), subject.cases):
+        _batched(subject, f"{name}, one batch", lambda: open_runner(subject.model, "cuda"), subject.points, done)
+
+
+def _simulated(subject: Subject, held: Mapping[str, Array], done: Performed) -> None:
     any_order = subject.summation == "any"
-    plain = profile.name in ("wide", "ort-cpu") and any_order and not _converts(program)
-    if plain and subject.native:
-        name = runtime_name(subject.provider)
-        yield name, lambda: run_cases(open_runner(subject.model, subject.provider), subject.points)
-        if subject.cases > 1 and not isinstance(subject.model, str | bytes) and _batched(subject):
-            yield f"{name}, one batch", lambda: run_batched(open_runner(subject.model, subject.provider), subject.points)
-    elif plain:
-        yield "onnxruntime node by node, rounded into storage", lambda: _emulated(subject, held)
-    for order in ADVERSARIAL if any_order else (subject.summation.replace(":", "-"),):
-        yield f"simulator, {order}", partial(_simulated, program, held, order)
+    refused = conform.against_simulator(subject.program)
+    if refused is None and subject.products > LARGEST:
+        refused = f"one case adds up {subject.products:,} products, more than {LARGEST:,}"
+    if refused is not None:
+        done.refuse("simulator", refused)
+        return
+    covered = min(subject.cases, max(1, SIMULATED // max(1, subject.products)))
+    simulator, leading = Simulator(subject.program, max(SIMULATED, LARGEST)), _first(held, covered)
+    for name in ADVERSARIAL if any_order else (subject.summation.replace(":", "-"),):
+        order = order_named(name)
+        done.attempt(f"simulator, {name}", lambda order=order: simulator.run(leading, order), covered)  # type: ignore[misc]
 
 
-def _simulated(program: Program, held: Mapping[str, Array], order: str) -> dict[str, Array]:
-    return Simulator(program, SIMULATED).run(held, order_named(order))
+def _batched(subject: Subject, name: str, start: Callable[[], Runner], inputs: Mapping[str, Array], done: Performed) -> None:
+    """All cases at once, where there are several and the model leaves its batch open."""
+    repeated = _repeated(subject)
+    if repeated > 1 and batch_dimension(_proto(subject.model, weights=False)) is not None:
+        done.attempt(name, lambda: _alike(run_batched(start(), _first(inputs, repeated)), done.runs[0]), repeated)
 
 
-def _emulated(subject: Subject, held: Mapping[str, Array]) -> dict[str, Array]:
-    emulator = Emulator(_proto(subject.model), subject.profile.storage, subject.profile.operand_format)
-    return run_cases(emulator, held)
+def _alike(outputs: dict[str, AnyArray], single: Run) -> dict[str, AnyArray]:
+    """The outputs of a batch. Raises ValidationUnavailable where they do not split into the shapes of single cases."""
+    for name, x in outputs.items():
+        if x.shape[1:] != np.shape(single.outputs[name])[1:]:
+            raise ValidationUnavailable(f"output {name} of a batch does not split into cases")
+    return outputs
 
 
-def _proto(model: Model) -> ModelProto:
+def _repeated(subject: Subject) -> int:
+    return min(subject.cases, max(2, REPEATED // max(1, subject.products)))
+
+
+def _first(inputs: Mapping[str, Array], cases: int) -> dict[str, Array]:
+    return {name: x[:cases] if x.shape[0] > 1 else x for name, x in inputs.items()}
+
+
+def _leading_cases(covered: int, cases: int) -> str:
+    if covered == cases:
+        return ""
+    return " (case 0)" if covered == 1 else f" (cases 0-{covered - 1})"
+
+
+def _proto(model: Model, weights: bool = True) -> ModelProto:
     import onnx
 
     if isinstance(model, onnx.ModelProto):
         return model
-    return onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(str(model))
-
-
-def _batched(subject: Subject) -> bool:
-    return batch_dimension(_proto(subject.model)) is not None
-
-
-def _converts(program: Program) -> bool:
-    """True if some kernel rounds its operands on entry."""
-    return any(step.rule.name == "Convert" for step in program.steps) or any("@" in name for name in program.exact)
+    return onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(str(model), load_external_data=weights)
