@@ -31,7 +31,7 @@ from certify.number.upward import UNIT_ROUNDOFF, Array, add_up, inflate, lift
 from certify.semantics.contract import Linearization, Operands, Radii
 
 ROW_ELEMENTS = 8_000_000  # float64 entries of one block of rows: 64 MB
-WORK_LIMIT = 3e11  # float64 multiplications spent on refining tubes, a case
+WORK_LIMIT = 1e12  # float64 multiplications spent on refining tubes, a case
 NEGLIGIBLE = 0.02  # a remainder below this share of the rounding beside it is not worth rows
 LOOSE, SWELL = 0.02, 0.05  # a tube above this share of the values, if it swells the rounding by that share, is refined first
 
@@ -102,12 +102,17 @@ class Sweep:
         if not step.rule.is_linear(X, r):
             linear = _cut(linear, modulus)
         gain = linear.magnitude([self.spread(name) for name in step.operands])
-        gamma = _gamma(linear.terms + 2 + max(self.fan_out.get(name, 1) for name in step.operands if name is not None))
+        gamma = _gamma(self._summands(step, linear))
         noise = add_up(linear.radius, defect, _times(gamma, gain), self._drift(step, linear, gamma))
         self.maps[step.output] = linear
         self.noise[step.output] = lift(np.array(np.broadcast_to(noise, Y.shape)))
-        self.work[step.output] = 2.0 * linear.terms * Y.lo.size
+        self.work[step.output] = 2.0 * max(1, linear.terms) * Y.lo.size
         return add_up(modulus, defect)
+
+    def _summands(self, step: Step, linear: Linearization) -> int:
+        """Roundings on any path of the step's pull and of the sums that its operands' multipliers are; copies round nothing."""
+        shared = max(self.fan_out.get(name, 1) for name in step.operands if name is not None)
+        return (linear.terms + 2 if linear.terms else 0) + (shared if shared > 1 else 0)
 
     def _drift(self, step: Step, linear: Linearization, gamma: Array) -> Array:
         """Carry the centre d forward; returns a bound of its float64 rounding."""
@@ -256,8 +261,10 @@ def _times(factor: Array, x: Array) -> Array:
 
 def _weigh(a: Array, noise: Array) -> Array:
     """Upper bound of sum |a| noise per row; a multiplier of exactly zero meets infinite noise with nothing."""
-    flat = np.abs(a).reshape(a.shape[0], -1)
     weights = np.broadcast_to(noise, (1, *a.shape[1:])).reshape(-1)
+    if not weights.any():
+        return np.zeros(a.shape[0])
+    flat = np.abs(a).reshape(a.shape[0], -1)
     infinite = np.isinf(weights)
     if not infinite.any():
         return inflate(flat @ weights, flat.shape[1])

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from certify.analysis.problem import Problem
 from certify.engines.adjoint import Sweep
 from certify.engines.contract import Functional
 from certify.number.upward import Array, add_up, down
@@ -34,26 +35,29 @@ class Margin:
     stable: bool
 
 
-def margins(stored: Sweep, exact: Sweep, output: str, bounds: Array, doubts: Array) -> list[Margin]:
+def margins(stored: Sweep, exact: Problem, output: str, bounds: Array, doubts: Array) -> list[Margin]:
     """Every argmax over the last axis of `output` in one case.
 
-    stored, exact: sweeps of the same case, of the model as stored (with rounding) and as it stands (defects only).
-    bounds, doubts: their bounds of the single elements, (1, *shape).
+    stored: the sweep of the model as stored; exact: the same case of the model as it stands in the file.
+    bounds, doubts: |computed - z_stored| and |exact - z_exact| of the single elements, (1, *shape).
     """
     classes = stored.problem.values[output].shape[-1]
     held = stored.problem.values[output].lo.reshape(-1, classes)
-    true = exact.problem.values[output].lo.reshape(-1, classes)
+    true = exact.values[output].lo.reshape(-1, classes)
     top = np.argmax(true, axis=1)
     every = np.arange(true.shape[0])
     margin = down(true[every, top][:, None] - true)
     least = np.minimum(margin, down(held[every, top][:, None] - held))
-    single = bounds.reshape(-1, classes) + doubts.reshape(-1, classes)
-    single = add_up(single, single[every, top][:, None])
+    doubt = doubts.reshape(-1, classes)
+    doubt = add_up(doubt, doubt[every, top][:, None])
+    single = bounds.reshape(-1, classes)
+    single = add_up(single, single[every, top][:, None], doubt)
     rival = np.where(np.arange(classes) == top[:, None], np.inf, least)
     asked = ~(least > single) | (rival == rival.min(axis=1, keepdims=True))
     asked[every, top] = False
     pairs = np.argwhere(asked)
-    joint = np.minimum(_joint(stored, exact, output, pairs, top, held.shape), single[pairs[:, 0], pairs[:, 1]])
+    joint = add_up(_joint(stored, output, pairs, top, held.shape), doubt[pairs[:, 0], pairs[:, 1]])
+    joint = np.minimum(joint, single[pairs[:, 0], pairs[:, 1]])
     found = []
     for row in every:
         mine = pairs[:, 0] == row
@@ -67,20 +71,12 @@ def margins(stored: Sweep, exact: Sweep, output: str, bounds: Array, doubts: Arr
     return found
 
 
-def _joint(
-    stored: Sweep, exact: Sweep, output: str, pairs: npt.NDArray[np.int64], top: npt.NDArray[np.int64], shape: tuple[int, ...]
-) -> Array:
-    """Bound of the error of y_t - y_j for each (row, j), both sweeps together."""
+def _joint(stored: Sweep, output: str, pairs: Array, top: Array, shape: tuple[int, ...]) -> Array:
+    """Bound of the rounding error of y_t - y_j for each (row, j)."""
+    if output not in stored.state.tubes:
+        return np.zeros(len(pairs))
     rows = np.zeros((len(pairs), *shape))
     index = np.arange(len(pairs))
     rows[index, pairs[:, 0], top[pairs[:, 0]]] = 1.0
     rows[index, pairs[:, 0], pairs[:, 1]] = -1.0
-    rows = rows.reshape(len(pairs), *stored.problem.values[output].shape[1:])
-    functional = Functional(output, rows)
-    return add_up(_bound(stored, functional), _bound(exact, functional))
-
-
-def _bound(sweep: Sweep, functional: Functional) -> Array:
-    if functional.value not in sweep.state.tubes:
-        return np.zeros(functional.rows.shape[0])
-    return sweep.bound(functional)
+    return stored.bound(Functional(output, rows.reshape(len(pairs), *stored.problem.values[output].shape[1:])))
