@@ -40,9 +40,9 @@ class Row:
 
 def rows() -> list[Row]:
     """The models that the table covers: bundled ones, then public ones."""
-    names = ("digits_mlp", "digits_cnn", "digits_transformer")
+    names = ("digits_mlp", "digits_cnn", "digits_transformer", "residual_softmax")
     bundled = [Row(name, ROOT / f"models/{name}.onnx", ROOT / f"models/{name}.npz") for name in names]
-    trained = [Row(name, HERE / f"models/{name}.onnx", HERE / f"models/{name}.npz") for name in ("mlp_6x128", "mlp_10x128")]
+    trained = [Row(name, HERE / f"models/{name}.onnx", HERE / f"models/{name}.npz") for name in ("digits_mlp_6x128", "digits_mlp_10x128")]
     public = [
         Row("acasxu_1_1", PUBLIC / "vnncomp_acasxu/ACASXU_run2a_1_1_batch_2000.onnx", ranges=("-0.5:0.5",)),
         Row("mnist-net_256x2", PUBLIC / "vnncomp_mnistfc/mnist-net_256x2.onnx", images=20),

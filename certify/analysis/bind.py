@@ -25,6 +25,10 @@ from certify.semantics.families.composite import Composite, Expansion
 assert ops is not None  # importing the package fills the rule table
 
 
+TRUNCATED = frozenset({"Div", "Mean", "ReduceMean", "AveragePool", "GlobalAveragePool"})
+"""Operators whose real function is not what they compute on integers (ONNX truncates the quotient)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """The model as steps, with its constants both exactly as stored in the file and as the runtime holds them.
@@ -107,6 +111,8 @@ class _Binder:
             self.refused.append(f"{node.domain or 'ai.onnx'}::{node.op_type}, node {node.name!r}: {refusal}")
 
     def _bind(self, rule: Any, node: Node) -> None:
+        if node.op_type in TRUNCATED and all(name is None or self.formats[name] is None for name in node.outputs):
+            raise UnsupportedOperator("it truncates whole numbers that depend on data, and no rule covers that")
         operands: list[str | None] = []
         attributes = dict(node.attributes)
         for i, name in enumerate(node.inputs):

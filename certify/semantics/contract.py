@@ -78,14 +78,14 @@ class Level:
 class PartialSums(Protocol):
     """What is known of sums of consecutive products, in index order; only profiles that state such an order ask for it."""
 
-    def blocks(self, size: int) -> Iterator[Block]:
-        """Blocks of `size` products, the last one shorter; bounds over all computed operands."""
+    def blocks(self, size: int) -> Iterator[Block] | None:
+        """Blocks of `size` products, the last one shorter; bounds over all computed operands. None: too many products."""
         ...
 
-    def levels(self) -> tuple[list[Level], Array]:
+    def levels(self) -> tuple[list[Level], Array] | None:
         """Neighbours added, then neighbouring sums, an odd one out passing on, until one is left: levels 0, 1, ..., ceil(log2 n).
 
-        And `spread` >= sum |a_i b_i - (the product at the midpoints)| over all computed operands.
+        And `spread` >= sum |a_i b_i - (the product at the midpoints)| over all computed operands. None: too many.
         """
         ...
 

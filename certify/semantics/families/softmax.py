@@ -378,7 +378,7 @@ def _ratio_error(q: Array, h: Array, tail: Array, g: Array, A: Array, arithmetic
     first = np.minimum(mul_up(q, expm1_up(add_up(h, g))), mul_up(tail, growth))
     off = add_up(first, mul_up(A, growth), 2.0 * eta)
     rho, alpha = arithmetic.accuracy("exp")
-    return np.minimum(off, add_up(1.0, 4.0 * u, 2.0 * eta)) if alpha == 0.0 and rho < 1.0 else off
+    return np.minimum(off, add_up(1.0, 4.0 * u, 2.0 * eta)) if rho + alpha < 1.0 else off
 
 
 def _log_error(wide: Enclosure, arithmetic: Arithmetic, farthest: Array, g: Array) -> Array:

@@ -1,0 +1,70 @@
+"""Binding: refusals list every node, constants are stored as the runtime holds them, operands are converted on entry."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+
+from certify.analysis.bind import Program, bind
+from certify.graph.load import load
+from certify.number.formats import FORMATS, format_named
+from certify.number.rounding import round_to
+from certify.profiles import profile_named
+from certify.semantics.contract import UnsupportedOperator
+
+
+def program(text: str, dtype: str | None = None) -> Program:
+    graph = load(onnx.parser.parse_model(text))
+    return bind(graph, profile_named("wide", None if dtype is None else format_named(dtype), None, "any"))
+
+
+GEMM = """
+<ir_version: 9, opset_import: ["" : 17]>
+g (float[N, 2] x) => (float[N, 1] y) <float[2, 1] w = {0.1, 70000.0}, float[1] b = {0.3}> { y = Gemm(x, w, b) }
+"""
+
+
+def test_every_node_without_a_rule_is_named_at_once() -> None:
+    text = """
+    <ir_version: 9, opset_import: ["" : 17]>
+    g (float[N, 2] x) => (float[N, 2] y) { a = ThresholdedRelu(x)  b = Bernoulli(a)  y = RandomNormalLike(b) }
+    """
+    with pytest.raises(UnsupportedOperator) as refusal:
+        program(text)
+    assert "Bernoulli" in str(refusal.value)
+    assert "RandomNormalLike" in str(refusal.value)
+
+
+def test_integer_division_of_runtime_values_is_refused() -> None:
+    text = """
+    <ir_version: 9, opset_import: ["" : 17]>
+    g (int64[N, 2] x) => (int64[N, 2] y) <int64[1] two = {2}> { y = Div(x, two) }
+    """
+    with pytest.raises(UnsupportedOperator, match="truncates"):
+        program(text)
+
+
+def test_constants_are_rounded_once_into_storage_and_overflow_is_marked() -> None:
+    found = program(GEMM, "fp16")
+    half = FORMATS["fp16"]
+    assert found.stored["w"].reshape(-1)[0] == round_to(np.float32(0.1), half)
+    assert found.exact["w"].reshape(-1)[0] == np.float32(0.1)
+    assert found.swamped["w"].reshape(-1).tolist() == [False, True]
+    assert found.converts_constants
+
+
+def test_nothing_changes_in_the_models_own_format() -> None:
+    found = program(GEMM)
+    assert not found.converts_constants
+    assert all(found.stored[name] is found.exact[name] for name in found.exact)
+
+
+def test_tf32_rounds_the_factors_at_nodes_of_their_own_and_leaves_the_addend() -> None:
+    found = program(GEMM, "tf32")
+    assert [step.rule.name for step in found.steps] == ["Convert", "Gemm"]
+    x, w, b = found.steps[1].operands
+    assert (x, w, b) == ("x@tf32", "w@tf32", "b")
+    assert found.stored["w@tf32"].reshape(-1)[0] == round_to(np.float32(0.1), FORMATS["tf32"])
+    assert found.stored["b"] is found.exact["b"]
