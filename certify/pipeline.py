@@ -13,6 +13,7 @@ from certify.analysis.problem import Problem
 from certify.analysis.reference import at_points, over_region, stored_inputs
 from certify.certificate.assemble import lost_bounds, node_results, output_results
 from certify.certificate.contract import Certificate, Claim, InputFacts, ModelFacts, ProfileFacts, Validation
+from certify.certificate.witness import Witness
 from certify.data import Inputs, inputs_for, read
 from certify.engines.answer import answer
 from certify.errors import UsageError
@@ -26,6 +27,7 @@ from certify.profiles import profile_named
 from certify.profiles.contract import Profile
 from certify.request import Progress, Request, no_progress
 
+HOST = "The reference is computed in IEEE float64, whose elementary functions on this host are within 8 ulp (16 for softmax's)."
 LATER_ENGINES = ("sketch", "probabilistic", "sampled")
 
 
@@ -45,7 +47,9 @@ def run(request: Request, progress: Progress = no_progress) -> Certificate:
     with clock("bounding the error"):
         decide = _decision_outputs(graph, program, request)
         engine = "adjoint" if request.engine == "auto" else request.engine
-        found = answer(problems(program, inputs), inputs.facts.cases, engine, decide, progress)
+        witness = Witness(inputs.points) if any(path.suffix.lower() == ".witness" for path in request.outputs) else None
+        keep = None if witness is None else witness.add
+        found = answer(problems(program, inputs), inputs.facts.cases, engine, decide, progress, keep)
     observed: dict[str, Array] = {}
     validation: Validation | None = None
     if request.validate:
@@ -61,6 +65,7 @@ def run(request: Request, progress: Progress = no_progress) -> Certificate:
         nodes=node_results(annotate(graph, _format(request.dtype), _format(request.accumulate), norms=False), found),
         lost=lost_bounds(found),
         validation=validation,
+        witness=None if witness is None else witness.arrays,
     )
     certificate = replace(certificate, timings=clock.seconds, peak_memory_bytes=_peak_memory())
     return replace(certificate, gate=judge(certificate, request.budgets, request.guarantee))
@@ -121,7 +126,7 @@ def _claim(program: Program, profile: Profile, inputs: InputFacts, request: Requ
     return Claim(
         dtype=request.dtype or _own_dtype(program),
         accumulate=request.accumulate or _own_accumulator(program),
-        profile=ProfileFacts(profile.name, profile.assumptions),
+        profile=ProfileFacts(profile.name, (*profile.assumptions, HOST)),
         inputs=inputs,
         summation=str(request.summation),
     )

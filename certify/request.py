@@ -19,7 +19,7 @@ DTYPES = ("fp64", "fp32", "tf32", "bf16", "fp16", "fp8e4m3", "fp8e5m2")
 ENGINES = ("auto", "running", "adjoint", "sketch", "probabilistic", "sampled")
 PROVIDERS = ("cpu", "cuda")
 GUARANTEES = ("any", "proved", "randomized", "probabilistic", "sampled")
-SUFFIXES = (".json", ".npz")
+SUFFIXES = (".json", ".npz", ".witness")
 LATER_SUFFIXES = (".html", ".md", ".sarif", ".xml")
 
 Range: TypeAlias = tuple[float, float]
@@ -108,7 +108,8 @@ class Request:
         if self.vnnlib is not None and self.ranges:
             raise UsageError("--vnnlib and --range exclude each other: the file already gives the input boxes; drop one of them")
         for path in self.outputs:
-            check_suffix(path)
+            if check_suffix(path) == ".witness" and (self.region or self.vnnlib):
+                raise UsageError(f"-o {path}: a witness is of points, not of a region; leave it out, or give points with --data")
 
     @property
     def model_path(self) -> str:
@@ -122,8 +123,8 @@ def check_suffix(path: Path) -> str:
     if suffix in SUFFIXES:
         return suffix
     if suffix in LATER_SUFFIXES:
-        raise UsageError(f"-o {path}: {suffix} reports are not available in this version; choose {' or '.join(SUFFIXES)}")
-    raise UsageError(f"-o {path}: no report has the suffix {suffix or '(none)'!r}; choose {' or '.join(SUFFIXES)}")
+        raise UsageError(f"-o {path}: {suffix} reports are not available in this version; choose {', '.join(SUFFIXES)}")
+    raise UsageError(f"-o {path}: no report has the suffix {suffix or '(none)'!r}; choose {', '.join(SUFFIXES)}")
 
 
 def parse_number(text: str, option: str) -> float:

@@ -236,7 +236,10 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """All that is claimed and found. `gate` is None until budgets were judged (certify.gate.judge)."""
+    """All that is claimed and found. `gate` is None until budgets were judged (certify.gate.judge).
+
+    witness: what `certify check` needs to prove the bounds again, by key (certificate.witness); None unless asked for.
+    """
 
     model: ModelFacts
     claim: Claim
@@ -250,9 +253,10 @@ class Certificate:
     gate: Gate | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
     peak_memory_bytes: int | None = None
+    witness: Mapping[str, np.ndarray[Any, Any]] | None = None
 
     def save(self, path: str | Path) -> None:
-        """Write a report, its format by suffix (.json, .npz), aside and then renamed.
+        """Write a report, its format by suffix (.json, .npz, .witness), aside and then renamed.
 
         Raises UsageError for another suffix or where the file can't be written.
         """
