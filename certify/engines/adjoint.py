@@ -77,13 +77,12 @@ class Sweep:
         if self.state.rounding and np.any(arriving > LOOSE * np.mean(self.problem.values[step.output].mag)):
             swollen = beta > (1.0 + SWELL) * self.state.local_rounding(step, np.zeros_like(arriving))
             if swollen.any():
-                self.state.record(step, arriving, beta)
+                self.state.record(step, arriving, np.zeros_like(arriving))
                 self.refine(step.output, np.broadcast_to(swollen, arriving.shape), limit)
                 arriving = np.array(np.broadcast_to(self.state.tubes.get(step.output, arriving), arriving.shape))
                 beta = self.state.local_rounding(step, arriving)
-        beta = np.broadcast_to(beta, arriving.shape)
         self.noise[step.output] = lift(add_up(self.noise[step.output], beta))
-        self.state.record(step, add_up(arriving, beta), beta)
+        self.state.record(step, arriving, beta)
 
     def _linearize(self, step: Step) -> Array:
         """Enter the step's linear map, centre and noise (its rounding apart); returns a bound of |f(x^) - z|.

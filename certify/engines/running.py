@@ -107,41 +107,39 @@ class State:
         self.quanta[step.output] = _stored_quantum(step.arithmetic.storage, smallest, exact)
         return lift(beta)
 
-    def record(self, step: Step, tube: Array, beta: Array) -> None:
-        """Remember the step's tube; None where it is exactly zero everywhere. Note the first infinite one per case."""
+    def record(self, step: Step, arriving: Array, beta: Array) -> None:
+        """Remember the step's tube, what arrives plus what is born; none where it is zero. Note the first infinite one per case."""
+        tube = np.array(np.broadcast_to(add_up(arriving, beta), self.problem.values[step.output].shape))
         if np.isnan(tube).any():
             raise ArithmeticError(f"NaN in the tube of {step.output!r} ({step.kind} {step.node!r})")
-        self.local[step.output] = beta
+        self.local[step.output] = np.broadcast_to(beta, tube.shape)
         self.tubes.pop(step.output, None)
         if np.any(tube):
             self.tubes[step.output] = lift(tube)
         for i in np.flatnonzero(np.isinf(tube).reshape(tube.shape[0], -1).any(axis=1)):
-            self._lose(step, beta, int(i), tube.shape[0])
+            self._lose(step, bool(np.isinf(arriving).any()), int(i), tube.shape[0])
 
-    def _lose(self, step: Step, beta: Array, case: int, extent: int) -> None:
-        cases = [case] if extent == len(self.lost) else range(len(self.lost))
-        beta_lost = np.isinf(beta[min(case, beta.shape[0] - 1)]).any()
+    def _lose(self, step: Step, arrived: bool, case: int, extent: int) -> None:
         Y = self.problem.values[step.output]
-        reason = (
-            f"values up to {float(np.max(Y.mag)):.4g} and their error may leave the range of {step.arithmetic.storage.name}"
-            if beta_lost
-            else f"{step.kind} is singular, or unbounded, within the error of its operands"
-        )
-        for i in cases:
+        part = step.rule.name if step.rule.name == step.kind else f"{step.rule.name} inside {step.kind}"
+        if arrived:
+            widest = [float(self.tubes[name].max()) for name in step.operands if name is not None and name in self.tubes]
+            reason = f"{part} is unbounded within the error of its operands (up to {max(widest, default=0.0):.3g})"
+        else:
+            reason = f"{part}: values up to {float(np.max(Y.mag)):.4g}, with their error, may leave the range of {step.arithmetic.storage.name}"
+        for i in [case] if extent == len(self.lost) else range(len(self.lost)):
             if self.lost[i] is None:
                 self.lost[i] = Lost(step.node, step.output, reason)
 
 
-def advance(state: State, step: Step) -> Array:
+def advance(state: State, step: Step) -> None:
     """The running tube of one more step (recorded in `state`)."""
     X, r = state.operands(step)
     Y = state.problem.values[step.output]
     moved = any(radius is not None for radius in r)
     modulus = step.rule.modulus(X, r, **step.attributes) if moved else np.zeros((1,) * len(Y.shape))
     beta = state.local_rounding(step, modulus)
-    tube = np.array(np.broadcast_to(add_up(modulus, beta, state.problem.defects.get(step.output, 0.0)), Y.shape))
-    state.record(step, tube, np.broadcast_to(beta, Y.shape))
-    return tube
+    state.record(step, add_up(modulus, state.problem.defects.get(step.output, 0.0)), beta)
 
 
 def solve(problem: Problem, rounding: bool = True, progress: Progress | None = None) -> ErrorBound:

@@ -5,7 +5,7 @@ Per output element, to first order in u (second-order terms and underflow droppe
     |computed - exact| <~ c_store u_store + c_acc u_acc + c_convert u_store,
 
 with c = sum_k |a_k| . (coefficient of u in beta_k); the multipliers a_k come from the adjoint (section 5.6 of the mathematics).
-c_convert weighs the worst rounding of constants, u |W|, which a certificate computes exactly instead.
+c_convert weighs the worst rounding of constants and inputs, u |W| and u |x|, which a certificate computes exactly instead.
 
 Per node, the formula that people know (Higham, *Accuracy and Stability*, sections 3.1 and 3.3): n u_acc kappa + u_store for a dot
 product of n terms with condition number kappa, ulps u_acc + u_store for an elementary function, relative to |y|.
@@ -13,7 +13,8 @@ product of n terms with condition number kappa, ulps u_acc + u_store for an elem
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,14 +45,6 @@ class Coefficients:
         """First-order bound in these formats; an underflow or overflow is not seen."""
         held = (self.store + self.convert) * storage.unit_roundoff
         return np.asarray(held + self.accumulate * accumulator.unit_roundoff)
-
-    def precision(self, budget: float, gap: int = 0) -> int | None:
-        """Least p <= 53 such that p bits of storage (p + gap in the accumulator) keep the bound within `budget`; None if none."""
-        store, accumulate = float(np.max(self.store + self.convert)), float(np.max(self.accumulate))
-        for p in range(1, 54):
-            if store * 2.0**-p + accumulate * 2.0 ** -min(53, p + gap) <= budget:
-                return p
-        return None
 
 
 @dataclass(slots=True)
@@ -89,6 +82,9 @@ class Verbs:
         return self.u_store * magnitude
 
     def sum(self, n: int, magnitude: Array, total: Array, largest: Array, nonzero: Array | None = None) -> Array:
+        one = np.ones(1)
+        if n == 1 and not np.any(self.step.arithmetic.sum(1, one, one, one)):
+            return np.zeros_like(magnitude)  # a copy that the real arithmetic delivers as it is
         self.asked.append(("sum", n, ""))
         return self.u_acc * (n - 1) * magnitude + self.u_store * total
 
@@ -118,25 +114,33 @@ class Verbs:
         return self.u_store * magnitude
 
 
-def coefficients(sweep: Sweep, output: str) -> Coefficients:
-    """c_store, c_acc, c_convert of one case, by three adjoint walks over the same linear maps."""
+def perturbed(problem: Problem, stored: Collection[str]) -> Problem:
+    """The problem whose inputs among `stored` deviate by SMALL |x|, so that a sweep has linear maps all the way from them."""
+    return replace(problem, radii={name: SMALL * problem.values[name].mag for name in problem.inputs if name in stored})
+
+
+def coefficients(sweep: Sweep, output: str, stored: Collection[str]) -> Coefficients:
+    """c_store, c_acc, c_convert of one case of a `perturbed` problem, by three adjoint walks over the same linear maps.
+
+    stored: names of the inputs and constants that are rounded into storage (integers are not).
+    """
     X = sweep.problem.values[output]
     functional = Functional(output, output_rows(X.shape))
     found = []
     for u_store, u_acc, convert in ((SMALL, 0.0, False), (0.0, SMALL, False), (0.0, 0.0, True)):
-        noise = {step.output: _noise(sweep, step, u_store, u_acc) for step in sweep.problem.steps}
         if convert:
-            noise = {step.output: _conversion(sweep, step) for step in sweep.problem.steps}
-        found.append(_weighed(sweep, functional, noise).reshape(X.shape) / SMALL)
+            noise = {step.output: _conversion(sweep, step, stored) for step in sweep.problem.steps}
+        else:
+            noise = {step.output: _noise(sweep, step, u_store, u_acc) for step in sweep.problem.steps}
+        found.append(_weighed(sweep, functional, noise, convert).reshape(X.shape) / SMALL)
     return Coefficients(*found)
 
 
-def _weighed(sweep: Sweep, functional: Functional, noise: dict[str, Array]) -> Array:
-    kept, centres, sweep.noise, sweep.centres = sweep.noise, sweep.centres, noise, {}
-    try:
-        return sweep.bound(functional)
-    finally:
-        sweep.noise, sweep.centres = kept, centres
+def _weighed(sweep: Sweep, functional: Functional, noise: dict[str, Array], inputs: bool) -> Array:
+    """The sweep's bound of the functional under another noise, with the inputs' own deviation or without."""
+    radii = sweep.problem.radii
+    problem = sweep.problem if inputs else replace(sweep.problem, radii={name: np.zeros_like(r) for name, r in radii.items()})
+    return replace(sweep, problem=problem, noise=noise, centres={}).bound(functional)
 
 
 def _noise(sweep: Sweep, step: Step, u_store: float, u_acc: float) -> Array:
@@ -152,18 +156,18 @@ def _is_integer(step: Step) -> bool:
     return step.arithmetic.unit_roundoff == 0.0
 
 
-def _conversion(sweep: Sweep, step: Step) -> Array:
+def _conversion(sweep: Sweep, step: Step, stored: Collection[str]) -> Array:
     """First-order effect on the step's result of rounding its constant operands: |L| SMALL |W|."""
     X, _ = sweep.state.operands(step)
     Y = sweep.problem.values[step.output]
-    constants = [i for i, name in enumerate(step.operands) if name is not None and _is_constant(sweep.problem, name)]
+    constants = [i for i, name in enumerate(step.operands) if name in stored and _is_constant(sweep.problem, name)]
     if not constants or _is_integer(step):
         return np.zeros(Y.shape)
     moved = tuple(SMALL * X[i].mag if i in constants and X[i] is not None else None for i in range(len(X)))  # type: ignore[union-attr]
     return np.asarray(np.broadcast_to(step.rule.linearize(X, moved, **step.attributes).magnitude(moved), Y.shape))
 
 
-def _is_constant(problem: Problem, name: str) -> bool:
+def _is_constant(problem: Problem, name: str | None) -> bool:
     return name not in problem.produced and name not in problem.inputs
 
 
