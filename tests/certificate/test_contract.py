@@ -51,3 +51,16 @@ def test_tightness() -> None:
     assert replace(output, observed_error=None).tightness is None
     assert replace(output, observed_error=nothing).tightness == np.inf
     assert replace(output, observed_error=nothing, absolute_bound=nothing).tightness == 1.0
+
+
+def test_tightness_of_infinities_and_of_cases_that_no_run_covered() -> None:
+    output = samples.output()
+    assert output.observed_error is not None
+    infinite = np.full_like(output.absolute_bound, np.inf)
+    assert replace(output, absolute_bound=infinite).tightness == np.inf
+    assert replace(output, absolute_bound=infinite, observed_error=infinite).tightness is None
+    assert replace(output, observed_error=infinite).tightness == 0.0
+    first = np.concatenate([output.observed_error[:1], np.full((1, 1, 3), np.nan)])
+    loose = np.concatenate([output.absolute_bound[:1], infinite[1:]])
+    covered = replace(output, observed_error=first, absolute_bound=loose)
+    assert (covered.tightness, covered.observed_max) == (8.0, output.observed_error[0].max())

@@ -62,6 +62,19 @@ def test_the_worst_element_of_each_case_and_run_is_reported():
     assert found.validation("here", "zero").runs == 2
 
 
+def test_cases_that_a_run_does_not_cover_are_no_evidence():
+    reference = {"y": Enclosure.point(np.zeros((4, 1)))}
+    bounds = {"y": np.full((4, 1), 0.5)}
+    short = Run("short", {"y": np.full((1, 1), 2.0)}, 2)  # the same in both cases
+    found = compare([short], reference, bounds)
+    assert np.array_equal(found.observed["y"], [[2.0], [2.0], [np.nan], [np.nan]], equal_nan=True)
+    assert [violation.case for violation in found.violations] == [0, 1]
+    assert found.max_error == {"short": 2.0}
+    longer = Run("longer", {"y": np.array([[1.0], [3.0], [0.25]])}, 3)
+    for runs in ([short, longer], [longer, short]):
+        assert np.array_equal(compare(runs, reference, bounds).observed["y"], [[2.0], [3.0], [0.25], [np.nan]], equal_nan=True)
+
+
 def test_a_run_of_another_shape_is_no_run_of_this_claim():
     with pytest.raises(ValueError, match="cannot be compared"):
         compare([Run("r", {"y": np.zeros((1, 2))})], {"y": Enclosure.point(np.zeros((1, 3)))}, {"y": np.zeros((1, 3))})
