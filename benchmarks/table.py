@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -21,21 +22,28 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 PUBLIC = Path(os.environ.get("CERTIFY_MODELS", ROOT.parent / "shared" / "models"))
+OVAL = PUBLIC / "vnncomp_oval21"
 FORMATS = ("fp32", "tf32", "fp16", "bf16", "fp8e4m3")
 TIMEOUT = 600
 
 
 @dataclass(frozen=True)
 class Row:
-    """A model to certify. data: .npz beside the bundled model; images: so many MNIST images; ranges: sampled inputs."""
+    """A model to certify.
+
+    data: .npz beside the bundled model, its first `cases` rows; images: so many MNIST images; box: the middle of a VNN-LIB
+    file's box; ranges, samples: drawn inputs.
+    """
 
     name: str
     path: Path
     data: Path | None = None
     images: int = 0
+    box: Path | None = None
     ranges: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     samples: int = 4
+    cases: int = 5
 
 
 def rows() -> list[Row]:
@@ -48,9 +56,13 @@ def rows() -> list[Row]:
         Row("mnist-net_256x2", PUBLIC / "vnncomp_mnistfc/mnist-net_256x2.onnx", images=20),
         Row("ffnnSIGMOID_6x200", PUBLIC / "vnncomp_eran/ffnnSIGMOID__Point_6x200.onnx", images=4),
         Row("Convnet_avgpool", PUBLIC / "vnncomp_verivital/Convnet_avgpool.onnx", images=4),
-        Row("cifar_base_kw", PUBLIC / "vnncomp_oval21/cifar_base_kw.onnx", ranges=("-1:1",), samples=2),
-        Row("resnet_2b", PUBLIC / "vnncomp_cifar10_resnet/resnet_2b.onnx", ranges=("-1:1",), samples=2),
-        Row("pgd_2_3_16 (ViT)", PUBLIC / "vnncomp_vit/pgd_2_3_16.onnx", ranges=("-1:1",), samples=1),
+        Row(
+            "cifar_base_kw",
+            OVAL / "cifar_base_kw.onnx",
+            box=OVAL / "cifar_base_kw-img8194-eps0.018300653594771243.vnnlib",
+        ),
+        Row("resnet_2b", PUBLIC / "vnncomp_cifar10_resnet/resnet_2b.onnx", box=PUBLIC / "vnncomp_cifar10_resnet/prop_0_eps_0.004.vnnlib"),
+        Row("pgd_2_3_16 (ViT)", PUBLIC / "vnncomp_vit/pgd_2_3_16.onnx", box=PUBLIC / "vnncomp_vit/pgd_2_3_16_4021.vnnlib"),
         Row("cartpole", PUBLIC / "vnncomp_rl/cartpole.onnx"),
         Row("dubinsrejoin", PUBLIC / "vnncomp_rl/dubinsrejoin.onnx"),
         Row("gpt2_tiny", PUBLIC / "gen_torch/gpt2_tiny__dynamo.onnx", samples=1),
@@ -70,19 +82,38 @@ def mnist(count: int, shape: tuple[int, ...], name: str, folder: Path) -> Path:
     return path
 
 
+def first_input(path: Path) -> tuple[str, tuple[int, ...]]:
+    """Name and shape (open dimensions 1) of the model's first input."""
+    import onnx
+
+    graph = onnx.load(path).graph
+    constants = {tensor.name for tensor in graph.initializer}
+    first = next(value for value in graph.input if value.name not in constants)
+    return first.name, tuple(d.dim_value or 1 for d in first.type.tensor_type.shape.dim)
+
+
+def middle(path: Path, shape: tuple[int, ...], name: str, folder: Path) -> Path:
+    """The centre of the box that a VNN-LIB file asserts for X_0, X_1, ..., in float32, as an .npz."""
+    ends: dict[str, dict[int, float]] = {"<=": {}, ">=": {}}
+    for relation, index, number in re.findall(r"\(assert \((<=|>=) X_(\d+) ([-+0-9.eE]+)\)\)", path.read_text()):
+        ends[relation][int(index)] = float(number)
+    centre = [(ends["<="][i] + ends[">="][i]) / 2 for i in range(int(np.prod(shape)))]
+    np.savez(folder / "middle.npz", **{name: np.array(centre, dtype=np.float32).reshape(1, *shape)})
+    return folder / "middle.npz"
+
+
 def command(row: Row, dtype: str, folder: Path) -> list[str]:
     """The command line of one cell."""
     words = [sys.executable, "-m", "certify", str(row.path), "--dtype", dtype, "--json", *row.options]
-    if row.images:
-        import onnx
-
-        graph = onnx.load(row.path).graph
-        constants = {tensor.name for tensor in graph.initializer}
-        first = next(value for value in graph.input if value.name not in constants)
-        shape = tuple(d.dim_value or 1 for d in first.type.tensor_type.shape.dim)
-        return [*words, "--data", str(mnist(row.images, shape, first.name, folder))]
+    if row.images or row.box is not None:
+        name, shape = first_input(row.path)
+        path = mnist(row.images, shape, name, folder) if row.box is None else middle(row.box, shape, name, folder)
+        return [*words, "--data", str(path)]
     if row.data is not None:
-        return [*words, "--data", str(row.data)]
+        path = folder / "data.npz"
+        with np.load(row.data) as arrays:
+            np.savez(path, **{name: arrays[name][: row.cases] for name in arrays.files})
+        return [*words, "--data", str(path)]
     for text in row.ranges:
         words += ["--range", text]
     return [*words, "--samples", str(row.samples)]
