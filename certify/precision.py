@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from certify.analysis.bind import Program, bind
 from certify.analysis.problem import Problem
 from certify.data import Inputs, inputs_for, read
 from certify.engines import adjoint
 from certify.engines.answer import answer
-from certify.engines.symbolic import Coefficients, coefficients, formula
-from certify.errors import InvalidData, UsageError
+from certify.engines.symbolic import Coefficients, coefficients, formula, perturbed
+from certify.errors import UsageError
 from certify.graph.load import load
 from certify.graph.model import ModelGraph
 from certify.number.formats import FORMATS, Format, format_named, synthetic_format
 from certify.pipeline import problems
 from certify.profiles import profile_named
+from certify.profiles.contract import Profile
 from certify.request import Progress, Request, no_progress
 
 WIDEST = 53
@@ -35,10 +38,14 @@ class FormatAnswer:
 
 @dataclass(frozen=True, slots=True)
 class NodeFormula:
-    """The relative first-order error of a node as a formula in u_store, u_acc, kappa."""
+    """The relative first-order error of one step as a formula in u_store, u_acc, kappa.
+
+    node, op: of the model; step: the rule, where a composite expands into several.
+    """
 
     node: str
     op: str
+    step: str
     text: str
 
 
@@ -46,13 +53,16 @@ class NodeFormula:
 class Precision:
     """The answer for the largest absolute error of any output element of any case.
 
-    precision: least p for which the bound of a format with p bits and fp32's exponents is *proved* within the budget;
-               None if not even 53 bits are.
+    precision: p <= 53 for which the bound is *proved* within the budget, while that of p - 1 is not; None if not even 53 bits are.
+               The format has p bits and fp32's exponents (fp64's beyond 24 bits); kernels accumulate as the profile says.
+    bound, below: the proved bounds of p (of 53 if none suffices) and of p - 1 bits (None for p = 1).
     store, accumulate, convert: coefficients of the first-order bound store u_store + accumulate u_acc + convert u_store.
     """
 
     budget: float
     precision: int | None
+    bound: float
+    below: float | None
     store: float
     accumulate: float
     convert: float
@@ -68,29 +78,36 @@ def precision_for(request: Request, budget: float, progress: Progress = no_progr
     graph = load(request.model, request.shapes, None if raw is None else raw.shapes)
     inputs = inputs_for(graph, request, raw)
     proved = _Prover(graph, inputs, request)
-    pairs = list(problems(proved.program(None), inputs))
-    first = _first_order(pairs)
-    exact = pairs[0][1]
+    own = proved.program(None)
+    exact = [problem for _, problem in problems(own, inputs)]
+    stored = frozenset(name for name, format in own.formats.items() if format is not None)
     progress("first order", 0.1)
+    first = _largest(exact, stored)
     shown = []
     for i, (name, format) in enumerate(FORMATS.items()):
-        accumulator = _accumulator(request, format)
-        estimate = max(float(c.bound(format, accumulator).max(initial=0.0)) for c in first)
         bound = proved.bound(format)
-        shown.append(FormatAnswer(name, format.precision, estimate, bound, bound <= budget))
+        shown.append(FormatAnswer(name, format.precision, _estimate(first, proved, format), bound, bound <= budget))
         progress("formats", 0.1 + 0.4 * (i + 1) / len(FORMATS))
-    guess = max((c.precision(budget) or WIDEST for c in first), default=1)
+    guess = next((p for p in range(1, WIDEST) if _estimate(first, proved, synthetic_format(p)) <= budget), WIDEST)
     least = _least(lambda p: proved.bound(synthetic_format(p)) <= budget, guess)
-    formulas = tuple(NodeFormula(step.node, step.kind, str(formula(exact, step))) for step in exact.steps)
+    answered = least or WIDEST
+    below = proved.bound(synthetic_format(answered - 1)) if answered > 1 else None
+    formulas = tuple(NodeFormula(step.node, step.kind, step.rule.name, str(formula(exact[0], step))) for step in exact[0].steps)
     return Precision(
         budget,
         least,
-        max(float(c.store.max(initial=0.0)) for c in first),
-        max(float(c.accumulate.max(initial=0.0)) for c in first),
-        max(float(c.convert.max(initial=0.0)) for c in first),
+        proved.bound(synthetic_format(answered)),
+        below,
+        float(first.store),
+        float(first.accumulate),
+        float(first.convert),
         tuple(shown),
         tuple(row for row in formulas if row.text != "0"),
     )
+
+
+def _estimate(first: Coefficients, proved: _Prover, storage: Format) -> float:
+    return float(first.bound(storage, proved.accumulator(storage)))
 
 
 def _least(holds: Callable[[int], bool], guess: int) -> int | None:
@@ -105,33 +122,39 @@ def _least(holds: Callable[[int], bool], guess: int) -> int | None:
     return p
 
 
-def _accumulator(request: Request, storage: Format) -> Format:
-    if request.accumulate is not None:
-        return format_named(request.accumulate)
-    return FORMATS["fp32"] if storage.precision <= 24 else FORMATS["fp64"]
-
-
 @dataclass(frozen=True, slots=True)
 class _Prover:
     graph: ModelGraph
     inputs: Inputs
     request: Request
+    known: dict[Format, float] = field(default_factory=dict)
+
+    def profile(self, storage: Format | None) -> Profile:
+        accumulator = None if self.request.accumulate is None else format_named(self.request.accumulate)
+        return profile_named(self.request.profile, storage, accumulator, str(self.request.summation))
+
+    def accumulator(self, storage: Format) -> Format:
+        """The format in which kernels add, for results kept in `storage`."""
+        if self.request.accumulate is not None:
+            return format_named(self.request.accumulate)
+        return self.profile(storage).inner_format(storage)
 
     def program(self, storage: Format | None) -> Program:
-        accumulator = None if self.request.accumulate is None else format_named(self.request.accumulate)
-        return bind(self.graph, profile_named(self.request.profile, storage, accumulator, str(self.request.summation)))
+        return bind(self.graph, self.profile(storage))
 
     def bound(self, storage: Format) -> float:
         """The proved bound of the largest absolute error over outputs, cases and elements."""
-        found = answer(problems(self.program(storage), self.inputs), self.inputs.facts.cases, "adjoint", [])
-        return max((float(bounds.total.max(initial=0.0)) for bounds in found.outputs.values()), default=0.0)
+        if storage not in self.known:
+            found = answer(problems(self.program(storage), self.inputs), self.inputs.facts.cases, "adjoint", [])
+            self.known[storage] = max((float(bounds.total.max(initial=0.0)) for bounds in found.outputs.values()), default=0.0)
+        return self.known[storage]
 
 
-def _first_order(pairs: list[tuple[Problem, Problem]]) -> list[Coefficients]:
-    found: list[Coefficients] = []
-    for _, one in pairs:
-        sweep = adjoint.sweep(one)
-        found.extend(coefficients(sweep, name) for name in one.outputs if name in sweep.steps and name in sweep.state.tubes)
-    if not found:
-        raise InvalidData("bits: no output depends on any rounding, so every format is exact")
-    return found
+def _largest(exact: list[Problem], stored: frozenset[str]) -> Coefficients:
+    """The largest coefficients of any output element of any case; zero where no output depends on a rounding."""
+    found = []
+    for problem in exact:
+        sweep = adjoint.sweep(perturbed(problem, stored))
+        found += [coefficients(sweep, name, stored) for name in problem.outputs if name in sweep.steps and name in sweep.state.tubes]
+    parts = [[c.store for c in found], [c.accumulate for c in found], [c.convert for c in found]]
+    return Coefficients(*(np.asarray(max((float(x.max(initial=0.0)) for x in part), default=0.0)) for part in parts))

@@ -6,13 +6,22 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 from certify.cli import options
 from certify.cli.progress import Progress
 from certify.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from certify.precision import Precision
+    from certify.request import Request
+
+WIDTH = 120  # columns, where the output is no terminal
+SHOWN = 20  # steps whose formulas are printed
 
 
 @click.command("bits", no_args_is_help=True)
@@ -31,7 +40,7 @@ def bits_command(
 ) -> int:  # fmt: skip
     """Find the least precision whose *proved* bound keeps MODEL's largest absolute error within --budget.
 
-    Exit codes: 0 answered, 1 not even 53 bits suffice, 2 usage, model or data, 3 no answer.
+    Exit codes: 0 answered, 1 not even 53 bits suffice, 2 usage, model or data, 3 an operator without rule.
     """
     from certify.request import Request
 
@@ -45,10 +54,16 @@ def bits_command(
     with Progress(quiet) as progress:
         answer = precision_for(request, limit, progress)
     if as_json:
-        sys.stdout.write(json.dumps(_finite(asdict(answer)), sort_keys=True, indent=1) + "\n")
+        sys.stdout.write(json.dumps(_finite(_document(request, answer)), sort_keys=True, indent=1, allow_nan=False) + "\n")
     else:
         _print(answer, no_color, quiet)
     return 0 if answer.precision is not None else 1
+
+
+def _document(request: Request, answer: Precision) -> dict[str, Any]:
+    """Everything that is printed, and more, as JSON."""
+    claim = {"accumulate": request.accumulate, "profile": request.profile, "summation": str(request.summation)}
+    return {"schema": "certify-bits/1", "model": request.model_path, "claim": claim, **asdict(answer)}
 
 
 def _finite(x: Any) -> Any:
@@ -60,27 +75,62 @@ def _finite(x: Any) -> Any:
     return str(x) if isinstance(x, float) and x - x != 0.0 else x
 
 
-def _print(answer: Any, no_color: bool, quiet: bool) -> None:
+def _print(answer: Precision, no_color: bool, quiet: bool) -> None:
     from rich.console import Console
-    from rich.table import Table
 
+    from certify.report.words import near, plural
+
+    stream: Any = sys.stdout
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors="replace")  # a terminal that lacks a symbol shows "?"
     console = Console(no_color=no_color, highlight=False)
-    if answer.precision is None:
-        console.print(f"No precision up to 53 bits is proved to keep the error within {answer.budget:g}.")
-    else:
-        console.print(f"[bold]{answer.precision} bits[/bold] of precision keep the largest error within {answer.budget:g} (proved).")
+    if not console.is_terminal:
+        console.width = WIDTH
+    console.print(_verdict(answer), markup=False, style="bold")
     if quiet:
         return
-    console.print(
-        f"First order: error <~ {answer.store:.3g} u_store + {answer.accumulate:.3g} u_acc + {answer.convert:.3g} u_store (constants), u = 2^-p."
-    )
-    table = Table("format", "bits", "first order", "proved bound", "within budget")
+    held = f"({near(answer.store)} for results + {near(answer.convert)} for weights and inputs) u_store"
+    console.print(f"First order: error <= {held} + {near(answer.accumulate)} u_acc, where u = 2^-bits.", markup=False)
+    console.print()
+    console.print(_formats(answer))
+    console.print()
+    console.print(_formulas(answer))
+    if len(answer.formulas) > SHOWN:
+        console.print(f"... and {plural(len(answer.formulas) - SHOWN, 'more step')}; --json lists them all", markup=False)
+    console.print("kappa: sum of the terms' magnitudes over the magnitude of their sum.", style="dim", markup=False)
+
+
+def _verdict(answer: Precision) -> str:
+    from certify.report.words import above, below, plural
+
+    if answer.precision is None:
+        return f"No precision is proved to keep the error within {answer.budget:g}: with 53 bits the bound is {above(answer.bound)}."
+    less = "" if answer.below is None else f" (with {answer.precision - 1}: {below(answer.below)})"
+    bits = f"{plural(answer.precision, 'bit')} of precision"
+    return f"{bits} keep the largest error within {answer.budget:g}: proved to be at most {above(answer.bound)}{less}."
+
+
+def _formats(answer: Precision) -> Table:
+    from rich.table import Table
+
+    from certify.report.words import above, near
+
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    for title in ("format", "bits", "first order", "proved bound", "within budget"):
+        table.add_column(title, justify="left" if title in ("format", "within budget") else "right")
     for row in answer.formats:
-        table.add_row(row.name, str(row.precision), f"{row.estimate:.3g}", f"{row.bound:.3g}", "yes" if row.within else "no")
-    console.print(table)
-    formulas = Table("node", "operator", "relative first-order error of one step")
-    for row in answer.formulas[:20]:
-        formulas.add_row(row.node, row.op, row.text)
-    console.print(formulas)
-    if len(answer.formulas) > 20:
-        console.print(f"... and {len(answer.formulas) - 20} more steps (--json lists them all)")
+        table.add_row(row.name, str(row.precision), near(row.estimate), above(row.bound), "yes" if row.within else "no")
+    return table
+
+
+def _formulas(answer: Precision) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    for title in ("node", "operator", "relative error of the step, first order"):
+        table.add_column(title, no_wrap=True, overflow="ellipsis")
+    for row in answer.formulas[:SHOWN]:
+        op = row.op if row.step == row.op else f"{row.op}: {row.step}"
+        table.add_row(*map(Text, (row.node, op, row.text.replace("*", " "))))
+    return table

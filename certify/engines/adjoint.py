@@ -255,7 +255,7 @@ def _gamma(n: int) -> Array:
 
 def _times(factor: Array, x: Array) -> Array:
     with np.errstate(invalid="ignore"):
-        return inflate(np.where(x == 0.0, 0.0, factor * x), 1)
+        return inflate(np.where((x == 0.0) | (factor == 0.0), 0.0, factor * x), 1)
 
 
 def _weigh(a: Array, noise: Array) -> Array:

@@ -137,5 +137,6 @@ def from_onnx(elem_type: int) -> Format | None:
 
 
 def synthetic_format(precision: int) -> Format:
-    """A format of `precision` bits and float64's exponents: neither overflow nor underflow stand in a precision's way."""
-    return Format(f"p{precision}", precision=precision, emin=-1022, emax=1023)
+    """A format of `precision` bits, with fp32's exponents up to 24 bits and fp64's beyond: 8 is bf16, 24 is fp32, 53 is fp64."""
+    like = FORMATS["fp32"] if precision <= 24 else FORMATS["fp64"]
+    return Format(f"p{precision}", precision=precision, emin=like.emin, emax=like.emax)

@@ -10,6 +10,7 @@ from certify.engines import adjoint, running
 from certify.engines.adjoint import Sweep
 from certify.number.upward import Array
 from tests.engines.networks import perceptron, problems
+from tests.graph.build import parsed
 
 
 def disturbed(problem: Problem, local: dict[str, Array], signs: dict[str, Array]) -> dict[str, Array]:
@@ -105,3 +106,11 @@ def test_any_multipliers_give_a_valid_bound(seed: int) -> None:
         signs = {s.output: draw.choice([-1.0, 1.0], size=stored.values[s.output].shape) for s in stored.steps}
         moved = (disturbed(stored, bound.local, signs)["y"] - stored.values["y"].lo).reshape(-1)
         assert abs(moved[0] - moved[1]) <= difference
+
+
+def test_copies_of_what_overflowed_are_unbounded_and_never_nan() -> None:
+    """A copy rounds nothing: its gamma is 0, and 0 times an infinite spread is still no noise."""
+    text = "g (float[1, 3] x) => (float[3] y) { a = Exp(x) b = Reshape(a, s) y = Neg(b) }"
+    stored, _ = problems(parsed(text, s=np.array([3])), "fp8e4m3", np.full((1, 1, 3), 40.0))
+    bound, _ = adjoint.solve(stored)
+    assert (bound.outputs["y"] == np.inf).all()
