@@ -294,20 +294,29 @@ def solve(
     """One case: refined tubes, then one functional per output element, attributed to the steps."""
     one = sweep(problem, rounding, work_limit, progress)
     found = {name: _output(one, name) for name in problem.outputs}
-    outputs = {name: bound for name, (bound, _) in found.items()}
-    contributions = {name: shares for name, (_, shares) in found.items()}
     state = one.state
-    bound = ErrorBound(Guarantee.PROVED, "adjoint", outputs, state.tubes, state.local, contributions, tuple(state.lost))
+    bound = ErrorBound(
+        Guarantee.PROVED,
+        "adjoint",
+        {name: bound for name, (bound, _, _) in found.items()},
+        state.tubes,
+        state.local,
+        {name: shares for name, (_, shares, _) in found.items()},
+        {name: converted for name, (_, _, converted) in found.items()},
+        tuple(state.lost),
+    )
     return bound, one
 
 
-def _output(one: Sweep, name: str) -> tuple[Array, dict[str, Array]]:
+def _output(one: Sweep, name: str) -> tuple[Array, dict[str, Array], Array]:
+    """(bound, the worst element's shares by step or deviating constant, what deviating constants and inputs have of the bound)."""
     X = one.problem.values[name]
     tube = one.state.tubes.get(name)
     if tube is None or name not in one.steps:
-        return full(tube, X.shape, 1), {}
+        return full(tube, X.shape, 1), {}, full(tube, X.shape, 1)
     shares: dict[str, Array] = {}
     bound = one.bound(Functional(name, output_rows(X.shape)), shares)
     bound = np.minimum(bound, np.broadcast_to(tube, X.shape).reshape(-1))
+    converted = add_up(np.zeros_like(bound), *(share for source, share in shares.items() if source in one.problem.radii))
     worst = slice(0, 0) if bound.size == 0 else slice(int(np.argmax(bound)), int(np.argmax(bound)) + 1)
-    return bound.reshape(X.shape), {step: share[worst] for step, share in shares.items()}
+    return bound.reshape(X.shape), {step: share[worst] for step, share in shares.items()}, np.minimum(converted, bound).reshape(X.shape)

@@ -12,7 +12,7 @@ from certify.analysis.reference import conversion
 from certify.engines import adjoint, running
 from certify.engines.contract import ErrorBound, Guarantee, Lost, Progress
 from certify.engines.decisions import Margin, margins
-from certify.number.upward import Array, add_up
+from certify.number.upward import Array, add_up, up
 
 Pair = tuple[Problem, Problem]
 """(stored, exact): one case of the model as the runtime holds it, and as it stands in the file (the same object if equal)."""
@@ -38,7 +38,8 @@ class Bounds:
 
     reference:  z_exact, the trajectory around which everything is said (the middle of the range for a region).
     conversion: |z_stored - z_exact|. rounding: |computed - z_stored|. doubt: |exact - z_exact|.
-    total:      their sum, rounded up: |computed - exact|.
+    total:      |computed - exact|: their sum, rounded up. Over a region: conversion and rounding are parts of one bound, which
+                `total` is, and doubt is how far the exact values reach from the middle of their range.
     """
 
     reference: Array
@@ -118,7 +119,10 @@ def _bounds(stored: Problem, exact: Problem, bound: ErrorBound, doubt: ErrorBoun
     X = exact.values[name]
     moved, rounding = conversion(stored, exact, name), bound.outputs[name]
     if not X.is_point:  # a region: the values enclose the exact ones, which the bound is about; the reference is their middle
-        return Bounds(X.mid, moved, rounding, X.rad, add_up(moved, rounding))
+        moved = bound.converted.get(name, moved)
+        with np.errstate(invalid="ignore"):
+            rest = np.where(np.isfinite(rounding), np.maximum(up(rounding - moved), 0.0), np.inf)
+        return Bounds(X.mid, moved, rest, X.rad, rounding)
     unknown = doubt.outputs[name]
     return Bounds(X.mid, moved, rounding, unknown, add_up(moved, rounding, unknown))
 

@@ -54,6 +54,7 @@ class ErrorBound:
     local:         rounding born at the step (beta), same shapes.
     contributions: contributions[output][step output] is that step's part, per case, of the bound of the output's worst
                    element (they sum to it up to rounding); empty if the engine cannot tell.
+    converted:     the part of `outputs` that constants and inputs which deviate from the start have (regions), same shapes.
     lost:          where finiteness was lost, by case; None if nowhere.
     """
 
@@ -63,4 +64,5 @@ class ErrorBound:
     tubes: dict[str, Array]
     local: dict[str, Array]
     contributions: dict[str, dict[str, Array]] = field(default_factory=dict)
+    converted: dict[str, Array] = field(default_factory=dict)
     lost: tuple[Lost | None, ...] = ()
