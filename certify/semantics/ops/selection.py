@@ -1,4 +1,4 @@
-"""Operators that deliver the largest or smallest of several numbers: Max, Min, ReduceMax, ReduceMin, maximum pooling.
+"""Operators that deliver the largest or smallest of several numbers: Max, Min, ReduceMax, ReduceMin, maximum pooling, Clip.
 
 Source of every definition: the ONNX operator schemas, https://onnx.ai/onnx/operators/. Each row arranges the numbers of
 the operands' elements, (1, *shape), as candidates, (1, *output shape, K); -1 stands for a place outside.
@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from certify.number.upward import Array
 from certify.semantics.contract import register
+from certify.semantics.families.composite import Composite, Expansion, Primitive
 from certify.semantics.families.selection import Selection
 from certify.semantics.ops.indexing import aligned
 from certify.semantics.ops.movement import array_axis, integers
@@ -99,6 +101,23 @@ def _whole_plane(x: Numbers) -> Numbers:
     return x.reshape((*x.shape[:3], *(1,) * (x.ndim - 3), -1))
 
 
+def _clip(expansion: Expansion, *, min: float | None = None, max: float | None = None) -> tuple[list[Primitive], dict[str, Array]]:
+    """Min(Max(x, min), max), as onnxruntime and the schema have it; both bounds are attributes before opset 11."""
+    x, low, high = (*expansion.operands, None, None)[:3]
+    constants: dict[str, Array] = {}
+    for part, bound in (("min", min), ("max", max)):
+        if bound is not None:
+            constants[expansion.name(part)] = np.asarray(bound, dtype=np.float64)
+    low, high = (expansion.name("min") if min is not None else low), (expansion.name("max") if max is not None else high)
+    output = expansion.outputs[0] or expansion.name("output")
+    if low is None and high is None:
+        return [Primitive("Identity", (x,), output, inner=False)], constants
+    if low is None or high is None:
+        return [Primitive("Max" if high is None else "Min", (x, low or high), output, inner=False)], constants
+    between = expansion.name("raised")
+    return [Primitive("Max", (x, low), between, inner=False), Primitive("Min", (between, high), output, inner=False)], constants
+
+
 _AXES = frozenset({"axes"})
 
 register(
@@ -110,4 +129,6 @@ register(
     Selection("ReduceMin", 18, ("data", "axes"), _reduced, sign=-1, static=_AXES),
     Selection("MaxPool", 1, ("X",), _pooled),
     Selection("GlobalMaxPool", 1, ("X",), _whole_plane),
+    Composite("Clip", 6, ("input",), _clip),
+    Composite("Clip", 11, ("input", "min", "max"), _clip),
 )
