@@ -12,6 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 import certify
 from certify.checker.files import check
+from certify.checker.kernel import Pass
+from certify.checker.model import Model, units
+from certify.checker.rounding import FORMATS, UNIT, Wide
 from certify.cli.main import main
 from tests.checker.conftest import Made, make
 
@@ -128,12 +131,26 @@ def test_every_operator(tmp_path: Path, name: str) -> None:
             assert float(observed[finding.case].max()) <= finding.proved
 
 
+def test_a_dot_product_may_fall_into_the_binade_below_its_exact_result(tmp_path: Path) -> None:
+    """The exact sum is just above 1, the computed one just below: adding c to it rounds, though the exact sum plus c would not."""
+    x = np.array([[float.fromhex("0x1.31febp+0"), float.fromhex("0x1.51b684p-2")]], dtype=np.float32)
+    w = np.array([[float.fromhex("0x1.27b724p+0")], [float.fromhex("-0x1.2788a4p+0")]], dtype=np.float32)
+    c = np.array([[0.5 + 2.0**-23]], dtype=np.float32)
+    products = (x[0] * w[:, 0]).astype(np.float32)
+    sum_ = np.float32(products[0] + products[1])
+    born = abs(float(np.float32(sum_ + c[0, 0])) - float(sum_) - float(c[0, 0]))
+    assert born > 0.0
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["a"]), helper.make_node("Add", ["a", "c"], ["y"])]
+    model = Model(onnx.load(_written(nodes, [1, 2], {"w": w, "c": c}, tmp_path)), {"x": (1, 2)}, None)
+    one = Pass(Wide(FORMATS["fp32"]))
+    one.given("x", units(x, None))
+    for step in model.steps:
+        one.take(step)
+    assert one.noise["y"][0] >= int(born * 2.0**60) << UNIT - 60
+
+
 def test_values_are_those_of_another_runtime(tmp_path: Path) -> None:
     """The checker's own reading of the model, against the certificate's reference: within what the latter doubts."""
-    from certify.checker.kernel import Pass
-    from certify.checker.model import Model, units
-    from certify.checker.rounding import UNIT
-
     for nodes, shape, tensors in NETWORKS.values():
         path = _written(nodes, shape, tensors, tmp_path)
         x = np.random.default_rng(1).normal(size=shape).astype(np.float32)
