@@ -23,7 +23,7 @@ from certify.validate.oracle import Mismatch, reference_arb, spot_check, work
 from certify.validate.products import products_of
 from certify.validate.runtime import ValidationUnavailable
 
-BALLS = 1_500_000  # work of all ball references together (oracle.work), one to two seconds
+BALLS = 1_000_000  # work of all ball references together (oracle.work), about a second
 SPOTS, FEW_SPOTS = 64, 8  # elements recomputed in mpmath; few where finding one's operands is itself slow
 SLOW = 20_000_000  # products of a case beyond which it is
 

@@ -220,7 +220,7 @@ def test_balls_cover_leading_cases_and_float64_the_rest(monkeypatch: pytest.Monk
         return found.reference
 
     assert text().startswith("ball arithmetic end to end, radius ")
-    monkeypatch.setattr(reference, "work", lambda problem: 400_000)
+    monkeypatch.setattr(reference, "work", lambda problem: reference.BALLS // 3)
     assert "(cases 0-2), radius" in text()
     assert "float64, its own error enclosed (case 3)" in text()
     monkeypatch.setattr(reference, "BALLS", 1)
