@@ -12,6 +12,7 @@ from certify.analysis.reference import at_points
 from certify.engines import adjoint
 from certify.graph.load import load
 from certify.number.formats import format_named
+from certify.number.rounding import half_ulp
 from certify.profiles import profile_named
 
 FORMS = {
@@ -39,9 +40,11 @@ def test_clip(form: str) -> None:
     theirs = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})[0]
     np.testing.assert_allclose(problem.values["y"].lo[0], theirs, rtol=1e-6)  # values, not bounds
     bound, sweep = adjoint.solve(problem)
-    assert (bound.outputs["y"] <= sweep.state.tubes["h"]).all()
+    # Bounds that are attributes are fp32 numbers: delivering one into bf16 may cost half an ulp of the result, twice.
+    copied = half_ulp(np.abs(problem.values["y"].lo) + 0.01, format_named("bf16")) if form in ("attributes", "minimum") else 0.0
+    assert (bound.outputs["y"] <= sweep.state.tubes["h"] * (1 + 2.0**-40) + 2.001 * copied).all()  # tightness, not soundness
     clipped = (problem.values["y"].lo == -0.25) | (problem.values["y"].lo == 0.5)
     inside = np.abs(problem.values["h"].lo) + sweep.state.tubes["h"] < 0.25
     assert (bound.outputs["y"][inside] > 0.0).all()
     far = clipped & (np.abs(problem.values["h"].lo) > 0.6)
-    assert not bound.outputs["y"][far].any()
+    assert (bound.outputs["y"][far] <= 2.001 * np.broadcast_to(copied, far.shape)[far]).all()
