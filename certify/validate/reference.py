@@ -25,7 +25,7 @@ from certify.validate.runtime import ValidationUnavailable
 
 BALLS = 1_000_000  # work of all ball references together (oracle.work), about a second
 SPOTS, FEW_SPOTS = 64, 8  # elements recomputed in mpmath; few where finding one's operands is itself slow
-SLOW = 20_000_000  # products of a case beyond which it is
+SLOW = 20_000_000  # operations of a case beyond which it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +50,11 @@ def exact_problem(program: Program, points: Mapping[str, Array], case: int) -> P
     return at_points(program, program.exact, {name: x[case : case + 1] if x.shape[0] > 1 else x for name, x in points.items()}, {})
 
 
-def products_per_case(problem: Problem) -> int:
-    """How many products the contractions of the problem's one case add up."""
+def operations(problem: Problem) -> int:
+    """How many products the contractions of the problem's one case add up, and how many elements its steps deliver."""
     shapes = {name: X.shape for name, X in problem.values.items()}
-    return sum(products_of(step, [shapes[name] if name else () for name in step.operands]) for step in problem.steps)
+    products = sum(products_of(step, [shapes[name] if name else () for name in step.operands]) for step in problem.steps)
+    return products + sum(problem.values[step.output].lo.size for step in problem.steps)
 
 
 def reference_for(first: Problem, problem: Callable[[int], Problem], cases: int, trajectory: Trajectory) -> Reference:
@@ -72,7 +73,7 @@ def reference_for(first: Problem, problem: Callable[[int], Problem], cases: int,
         texts.append(f"ball arithmetic end to end{_cases(0, covered, cases)}, radius {radius:.2g}")
     if covered < cases:
         texts.append(f"float64, its own error enclosed{_cases(covered, cases, cases)}{'' if found else f' (no balls: {refused})'}")
-    checked, broken = spot_check(first, count=SPOTS if products_per_case(first) <= SLOW else FEW_SPOTS)
+    checked, broken = spot_check(first, count=SPOTS if operations(first) <= SLOW else FEW_SPOTS)
     texts.append(f"{checked} elements recomputed in mpmath")
     return Reference(exact, "; ".join(texts), (*violations, *map(_violation, broken)))
 

@@ -3,7 +3,7 @@
 The model's own fp32 or fp64 runs in onnxruntime as it is, with one thread and two, case by case and in one batch, on CUDA
 if that is asked for. Narrower formats and converted operands run in onnxruntime node by node, every result rounded once.
 Everything runs in the numpy simulator; where any order of summation conforms, in adversarial orders. A run that is dear
-covers the leading cases that it has time for, counted in products, so that the same claim is tried by the same runs.
+covers the leading cases that it has time for, counted in operations, so that the same claim is tried by the same runs.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from certify.validate.summation import order_named
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-SIMULATED = 5_000_000  # products of one simulated run over all its cases, about half a second
-LARGEST = 20_000_000  # products beyond which not even one case is simulated
-REPEATED = 2_000_000_000  # products of a run that repeats another one in a batch or with more threads
+SIMULATED = 5_000_000  # operations (reference.operations) of one simulated run over all its cases, about half a second
+LARGEST = 20_000_000  # operations beyond which not even one case is simulated
+REPEATED = 2_000_000_000  # operations of a run that repeats another one in a batch or with more threads
 ADVERSARIAL = ("sequential", "positives-first", "descending")
 
 
@@ -50,8 +50,8 @@ ADVERSARIAL = ("sequential", "positives-first", "descending")
 class Subject:
     """What is run: the model's file, bytes or proto, its program under the profile, and points (cases or 1, *shape).
 
-    native:   the file itself runs in the claim's formats (conform.is_native).
-    products: how many products one case adds up.
+    native:     the file itself runs in the claim's formats (conform.is_native).
+    operations: how many of them one case takes.
     """
 
     model: Model
@@ -61,7 +61,7 @@ class Subject:
     points: Mapping[str, Array]
     cases: int
     native: bool
-    products: int
+    operations: int
     provider: Provider = "cpu"
 
 
@@ -147,12 +147,12 @@ def _cuda(subject: Subject, done: Performed) -> None:
 def _simulated(subject: Subject, held: Mapping[str, Array], done: Performed) -> None:
     any_order = subject.summation == "any"
     refused = conform.against_simulator(subject.program)
-    if refused is None and subject.products > LARGEST:
-        refused = f"one case adds up {subject.products:,} products, more than {LARGEST:,}"
+    if refused is None and subject.operations > LARGEST:
+        refused = f"one case takes {subject.operations:,} operations, more than {LARGEST:,}"
     if refused is not None:
         done.refuse("simulator", refused)
         return
-    covered = min(subject.cases, max(1, SIMULATED // max(1, subject.products)))
+    covered = min(subject.cases, max(1, SIMULATED // max(1, subject.operations)))
     simulator, leading = Simulator(subject.program, max(SIMULATED, LARGEST)), _first(held, covered)
     for name in ADVERSARIAL if any_order else (subject.summation.replace(":", "-"),):
         order = order_named(name)
@@ -175,7 +175,7 @@ def _alike(outputs: dict[str, AnyArray], single: Run) -> dict[str, AnyArray]:
 
 
 def _repeated(subject: Subject) -> int:
-    return min(subject.cases, max(2, REPEATED // max(1, subject.products)))
+    return min(subject.cases, max(2, REPEATED // max(1, subject.operations)))
 
 
 def _first(inputs: Mapping[str, Array], cases: int) -> dict[str, Array]:

@@ -20,7 +20,7 @@ from certify.profiles.contract import Profile
 from certify.request import Request
 from certify.validate.compare import compare
 from certify.validate.conform import is_native
-from certify.validate.reference import Trajectory, exact_problem, products_per_case, reference_for
+from certify.validate.reference import Trajectory, exact_problem, operations, reference_for
 from certify.validate.runs import Subject, perform
 
 
@@ -52,7 +52,7 @@ def validated(
         points,
         cases,
         is_native(graph, profile),
-        products_per_case(first),
+        operations(first),
         request.provider,
     )
     done = perform(subject)

@@ -198,7 +198,7 @@ def test_cuda_runs_where_it_is_and_conforms(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_dear_runs_cover_leading_cases_and_the_others_hold_no_evidence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "SIMULATED", 150)  # 72 products a case
+    monkeypatch.setattr(runs, "SIMULATED", 200)  # 72 products and 19 elements a case
     found = certified(perceptron(), samples=5, accumulate="fp16")
     assert found.validation is not None
     assert found.validation.runtime.startswith("simulator, sequential (cases 0-1); simulator, positives-first (cases 0-1); ")
@@ -209,8 +209,8 @@ def test_dear_runs_cover_leading_cases_and_the_others_hold_no_evidence(monkeypat
     assert not np.isnan(output.observed_error[:2]).any()
     assert output.observed_max == output.observed_error[:2].max() > 0.0
     assert output.tightness == output.absolute_bound[:2].max() / output.observed_max
-    monkeypatch.setattr(runs, "LARGEST", 71)
-    assert "not run: simulator: one case adds up 72 products, more than 71" in said(perceptron(), accumulate="fp16")
+    monkeypatch.setattr(runs, "LARGEST", 90)
+    assert "not run: simulator: one case takes 91 operations, more than 90" in said(perceptron(), accumulate="fp16")
 
 
 def test_balls_cover_leading_cases_and_float64_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
