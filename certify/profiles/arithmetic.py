@@ -11,7 +11,7 @@ from certify.number.rounding import half_ulp, rounding_error, ulp
 from certify.number.upward import Array, add_up, inflate, lift
 from certify.profiles.elementary import Accuracies
 from certify.profiles.order import Order
-from certify.profiles.summation import summation_error, terms
+from certify.profiles.summation import ordered_error, summation_error, terms_of
 from certify.semantics.contract import PartialSums
 
 
@@ -74,7 +74,7 @@ class NearestArithmetic:
     def sum(self, n: int, magnitude: Array, total: Array, largest: Array, nonzero: Array | None = None) -> Array:
         """Terms that the accumulator does not hold are rounded on entry; integers (no format among the operands) may be such."""
         held = bool(self.operands) and all(self.accumulator.contains(format) for format in self.operands)
-        leaves = terms(n, magnitude, total, largest, 0.0, "exact" if held else "rounded", nonzero)
+        leaves = terms_of(n, magnitude, total, largest, 0.0, "exact" if held else "rounded", nonzero)
         if n <= 1 and held and all(self.storage.contains(format) for format in self.operands):
             return np.zeros(np.broadcast_shapes(np.shape(magnitude), np.shape(total)))
         summed = summation_error(leaves, self.accumulator, self.order)
@@ -90,13 +90,18 @@ class NearestArithmetic:
         nonzero: Array | None = None,
         partial: PartialSums | None = None,
     ) -> Array:
-        """Products are exact where the accumulator has room for all their bits, but for underflow."""
-        leaves = terms(n, magnitude, total, largest, addend, self.product(), nonzero)
-        summed = summation_error(leaves, self.accumulator, self.order)
-        if leaves.addend is not None and not all(self.accumulator.contains(format) for format in self.operands):
-            summed = add_up(summed, half_ulp(leaves.addend, self.accumulator))
+        """Products are exact where the accumulator has room for all their bits, but for underflow.
+
+        An addend that it does not hold is rounded on entry, and may then be larger by that.
+        """
+        addend = np.asarray(addend, dtype=np.float64)
+        entry: Array | float = 0.0
+        if addend.any() and not all(self.accumulator.contains(format) for format in self.operands):
+            entry = half_ulp(addend, self.accumulator)
+        leaves = terms_of(n, magnitude, add_up(total, entry), largest, add_up(addend, entry), self.product(), nonzero)
+        summed = ordered_error(leaves, self.accumulator, self.order, partial)
         size = leaves.magnitude if leaves.addend is None else add_up(leaves.magnitude, leaves.addend)
-        return self._store(np.minimum(leaves.total, size), summed, self.accumulator)
+        return self._store(np.minimum(leaves.total, size), add_up(summed, entry), self.accumulator)
 
     def product(self) -> str:
         """Whether products of the first two operands are "exact", "underflow" or "rounded" in the accumulator."""

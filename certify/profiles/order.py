@@ -7,7 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """How a kernel adds up: "any" tree, "sequential", "pairwise" (height ceil(log2 n)), "blocked" (blocks of `block` terms)."""
+    """How a kernel adds up n terms.
+
+    "any" tree; "sequential"; "pairwise": neighbours in index order, then neighbouring sums, an odd one out passing on (height
+    ceil(log2 n)), an addend at last; "blocked": blocks of `block` consecutive terms in any order, then, in any order, their sums
+    and an addend. Terms that are zero, padding included, keep their places. Index order is that of the inner axis of
+    MatMul and Gemm, and of the kernel's array of Conv (input channel, then tap, row by row).
+    """
 
     kind: str
     block: int = 0
@@ -21,8 +27,11 @@ class Order:
         return {
             "any": "Sums and dot products are added up in any order, by any tree, with or without fused multiply-add.",
             "sequential": "Sums and dot products are added up one term after the other, with or without fused multiply-add.",
-            "pairwise": "Sums and dot products of n terms are added up by a tree of height ceil(log2 n).",
-            "blocked": f"Sums and dot products are added up in blocks of {self.block} terms, then the block sums, both in any order.",
+            "pairwise": "Sums and dot products are added up in pairs of neighbours in index order, then their sums so; addends come last.",
+            "blocked": (
+                f"Sums and dot products are added up in blocks of {self.block} terms consecutive in index order, "
+                "then the block sums and the addend, both in any order."
+            ),
         }[self.kind]
 
 

@@ -36,6 +36,14 @@ is a number of the format, with flushed subnormals too, and keeps its value; the
 becomes fl(t), a rounded leaf. So the kernel computes what the tree without its zero leaves computes, and m counts the
 others. A product that underflows is no zero leaf. What holds for m leaves holds for fewer: each quantity grows with m.
 
+**Known partial sums** (`PartialSums`) are what makes a stated order worth stating. Pairs: an addition errs by at most u ufp(s),
+s its exact result, at most |partial sum| + (the errors below it): the operator adds these up along the tree. What is flushed
+to zero at a node, eta, is charged to a leaf below it, each node to another one (the leftmost of its right part; the addend's
+addition to the leftmost of all). The addend's addition comes last and errs by at most h(total + the errors before). Blocks:
+each is a sum in any order; their results are exact leaves of a sum in any order, of absolute sum at most sum_k (|S_k| + e_k),
+e_k the bound of block k. A block of a single leaf that is fused into a block sum errs at that node instead, which e_k pays.
+All this presumes that nothing overflows, as the bound above shows, or A + errors at most the largest number.
+
 Every bound is evaluated in float64 with non-negative terms only and inflated at the end.
 """
 
@@ -51,6 +59,7 @@ from certify.number.formats import Format
 from certify.number.rounding import addition_error, half_ulp, ufp
 from certify.number.upward import Array, inflate, lift
 from certify.profiles.order import Order
+from certify.semantics.contract import PartialSums
 
 _CHUNK = 1 << 14  # elements at a time: the dozens of intermediate arrays stay in the cache
 
@@ -76,7 +85,7 @@ class Terms:
         return self.nonzero + float(self.addend is not None)
 
 
-def terms(
+def terms_of(
     n: int,
     magnitude: npt.ArrayLike,
     total: npt.ArrayLike,
@@ -110,6 +119,48 @@ def summation_error(terms: Terms, format: Format, order: Order) -> Array:
         part = Terms(terms.n, magnitude[at], total[at], largest[at], None if addend is None else addend[at], terms.leaf, nonzero[at])
         bound[at] = _error(part, format, order)
     return bound.reshape(shape)
+
+
+def ordered_error(terms: Terms, format: Format, order: Order, partial: PartialSums | None) -> Array:
+    """`summation_error`, or less where the order and its partial sums are known."""
+    plain = summation_error(terms, format, order)
+    if partial is None or order.kind not in ("pairwise", "blocked"):
+        return plain
+    with np.errstate(over="ignore", invalid="ignore"):
+        known = _known_pairs(terms, format, partial) if order.kind == "pairwise" else _known_blocks(terms, format, order.block, partial)
+        if known is None:
+            return plain
+        reach = terms.magnitude + (0.0 if terms.addend is None else terms.addend) + known
+        usable = (np.isfinite(plain) | (inflate(reach, 4) <= format.max)) & ~np.isnan(known)
+    return np.where(usable, np.minimum(plain, known), plain)
+
+
+def _known_pairs(terms: Terms, format: Format, partial: PartialSums) -> Array | None:
+    u, lost = format.unit_roundoff, format.eta * ((terms.leaf != "exact") + (not format.subnormals))
+    off = partial.pairwise(u if terms.leaf == "rounded" else 0.0, u, lost)
+    if off is None:
+        return None
+    if terms.addend is not None:
+        last = addition_error(np.minimum(inflate(terms.total + off, 200), format.max), format)
+        off = off + np.where(terms.addend > 0.0, last, 0.0)
+    return np.asarray(inflate(off, 400))
+
+
+def _known_blocks(terms: Terms, format: Format, size: int, partial: PartialSums) -> Array | None:
+    blocks = partial.blocks(size)
+    if blocks is None or size >= terms.n:
+        return None
+    within, absolute, largest, count = (np.zeros(()) for _ in range(4))
+    number, any_order = 0, Order("any")
+    for block in blocks:
+        leaves = terms_of(block.terms, block.magnitude, block.total, block.largest, 0.0, terms.leaf, block.nonzero)
+        off = summation_error(leaves, format, any_order)
+        reached = np.minimum(leaves.total, leaves.magnitude) + off
+        within, absolute, largest = within + off, absolute + reached, np.maximum(largest, reached)
+        count, number = count + (leaves.nonzero > 0.0), number + 1
+    within, absolute = inflate(within, number), inflate(absolute, number + 1)
+    outer = Terms(number, absolute, inflate(terms.total + within, 2), inflate(largest, 2), terms.addend, "exact", np.asarray(count))
+    return inflate(within + summation_error(outer, format, any_order), 2)
 
 
 def _error(terms: Terms, format: Format, order: Order) -> Array:

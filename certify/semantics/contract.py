@@ -64,17 +64,6 @@ class Block:
     largest: Array
 
 
-@dataclass(frozen=True, slots=True)
-class Level:
-    """The sums S of 2^k consecutive products, at the operands' midpoints, that add two parts neither of which is surely zero.
-
-    absolute >= sum |S|; places >= sum 2^floor(log2((1 + 2^-6) |S|)). Level 0 is the products themselves.
-    """
-
-    absolute: Array
-    places: Array
-
-
 class PartialSums(Protocol):
     """What is known of sums of consecutive products, in index order; only profiles that state such an order ask for it."""
 
@@ -82,10 +71,12 @@ class PartialSums(Protocol):
         """Blocks of `size` products, the last one shorter; bounds over all computed operands. None: too many products."""
         ...
 
-    def levels(self) -> tuple[list[Level], Array] | None:
-        """Neighbours added, then neighbouring sums, an odd one out passing on, until one is left: levels 0, 1, ..., ceil(log2 n).
+    def pairwise(self, leaf: float, node: float, lost: float) -> Array | None:
+        """Upper bound of the sum of all errors where neighbours are added, then their sums, an odd one out passing on, until one is left.
 
-        And `spread` >= sum |a_i b_i - (the product at the midpoints)| over all computed operands. None: too many.
+        An error is at most leaf 2^floor(log2 |t|) + lost for a product t, node 2^floor(log2 |s|) for an addition whose exact
+        result is s. node = leaf (or leaf = 0: exact products) is the unit roundoff of the format, whose additions are exact
+        where numbers of the format permit, and may be fused with a product instead. None: too many products.
         """
         ...
 

@@ -120,8 +120,7 @@ def _initial(contraction: Factors, start: Array, shape: tuple[int, ...]) -> Arra
 
 
 def _accumulated(products: Array, initial: Array | None, accumulator: Format, order: Order) -> Array:
-    """The sums of exact products (n, *rows), the addend the first of the terms."""
-    terms = into(products, accumulator)
-    if initial is not None:
-        terms = np.concatenate([initial[None], terms])
-    return order.add(terms, accumulator) if len(terms) else np.zeros(products.shape[1:])
+    """The sums of exact products (n, *rows), and the addend where the order puts it."""
+    if not len(products) and initial is None:
+        return np.zeros(products.shape[1:])
+    return order.add(into(products, accumulator), accumulator, initial)

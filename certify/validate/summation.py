@@ -23,14 +23,22 @@ _Native: TypeAlias = npt.NDArray[np.floating[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A named order: `arrange` puts the terms (n, rows) in line, `tree` sums them, numbers of the accumulator's format, into it."""
+    """A named order: `arrange` puts the terms (n, rows) in line, `tree` sums them, numbers of the accumulator's format, into it.
+
+    addend_last: an addend is added to the sum (as profiles/order defines pairwise and blocked), and is else the first term.
+    """
 
     name: str
     arrange: Callable[[Array], Array]
     tree: Sum
+    addend_last: bool = False
 
-    def add(self, terms: Array, accumulator: Format) -> Array:
-        return self.tree(self.arrange(terms), accumulator)
+    def add(self, terms: Array, accumulator: Format, addend: Array | None = None) -> Array:
+        if addend is None or not len(terms):
+            return self.tree(self.arrange(terms), accumulator) if addend is None else addend
+        if not self.addend_last:
+            return self.tree(self.arrange(np.concatenate([addend[None], terms])), accumulator)
+        return self.tree(np.stack([self.tree(self.arrange(terms), accumulator), addend]), accumulator)
 
 
 def sequential(terms: Array, accumulator: Format) -> Array:
@@ -82,7 +90,7 @@ ORDERS: dict[str, Order] = {
     for order in (
         Order("sequential", as_given, sequential),
         Order("reversed", lambda terms: terms[::-1], sequential),
-        Order("pairwise", as_given, pairwise),
+        Order("pairwise", as_given, pairwise, addend_last=True),
         Order("ascending", ascending(np.abs), sequential),
         Order("descending", ascending(lambda terms: -np.abs(terms)), sequential),
         # The partial sums climb as high as they can, and cancellation comes last.
@@ -96,7 +104,7 @@ def order_named(name: str) -> Order:
     if name in ORDERS:
         return ORDERS[name]
     if name.startswith("blocked-") and name.removeprefix("blocked-").isdecimal() and int(name.removeprefix("blocked-")) > 0:
-        return Order(name, as_given, blocked(int(name.removeprefix("blocked-"))))
+        return Order(name, as_given, blocked(int(name.removeprefix("blocked-"))), addend_last=True)
     raise ValueError(f"unknown order of summation {name!r}; known: {', '.join(ORDERS)}, blocked-B")
 
 

@@ -31,7 +31,7 @@ def test_every_profile_speaks_the_protocols_and_states_its_premises(name: str) -
     assert profile.style("LayerNormalization") == "any"
     assert len(profile.assumptions) >= 3
     assert all(sentence.endswith(".") and "\n" not in sentence for sentence in profile.assumptions)
-    assert any("ceil(log2 n)" in sentence for sentence in profile.assumptions)
+    assert any("in pairs of neighbours" in sentence for sentence in profile.assumptions)
     for kernel, inner in product(("MatMul", "Exp"), (False, True)):
         step = profile.arithmetic(kernel, [FP32, None, FP32], FP32, inner)
         assert isinstance(step, Arithmetic)

@@ -14,6 +14,7 @@ from certify.number.upward import Array
 from certify.profiles import profile_named
 from certify.profiles.arithmetic import NearestArithmetic
 from certify.semantics.contract import lookup
+from certify.semantics.ops import contraction  # noqa: F401 - registers the rules
 from tests.profiles.test_summation import NARROW, PAIRS, ROOMY, SMALL, arithmetic_of, attack, operand_sets
 
 ORDERS = ["any", "sequential", "pairwise", "blocked:2", "blocked:3"]

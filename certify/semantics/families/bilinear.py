@@ -12,6 +12,7 @@ single number without deviation. Enclosures are midpoint-radius (Rump, *Fast and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -23,6 +24,7 @@ from certify.number.upward import UNIT_ROUNDOFF, Array, add_up, inflate, lift, m
 from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, Tangents
 from certify.semantics.families.broadcast import Shape, align, collect, spread_count
 from certify.semantics.families.linear import around
+from certify.semantics.families.partial import ConsecutiveSums, Indexed
 
 _DENSE = 0.9  # a share of factors other than zero from which on counting them is not worth a product
 _SAFE = 2.0**-900  # a sum of products at least this large has lost a negligible part to underflow
@@ -290,7 +292,10 @@ class Bilinear:
         nonzero = _nonzero(self.form, a, b, terms, attributes)
         c: Array | float = 0.0 if C is None else self._addend(_largest(C, r[2]), total.ndim, beta)
         if alpha == 1.0 and (C is None or beta == 1.0):
-            return arithmetic.dot(terms, total, magnitude, largest, c, nonzero)
+            partial = None
+            if isinstance(self.form, Indexed) and extent.terms:
+                partial = ConsecutiveSums(self.form, (A, B), (r[0], r[1]), math.prod(extent.shape) * terms, attributes)
+            return arithmetic.dot(terms, total, magnitude, largest, c, nonzero, partial)
         ones = [_bounded(self.form, x, y, terms, attributes) for x, y in ((np.ones_like(a), b), (a, np.ones_like(b)))]
         bound = _scaled_dot(arithmetic, terms, abs(alpha), (total, largest, add_up(*ones)), magnitude, c, nonzero)
         return np.where(np.isfinite(total), bound, np.inf)

@@ -6,6 +6,7 @@ Source of every definition: the ONNX operator schemas, https://onnx.ai/onnx/oper
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,9 @@ class MatrixProduct:
         matrix = align(A[:, None, :] if A.ndim == 2 else A, full.ndim)
         return collect(np.matmul(_last_two_swapped(matrix), full), _matrix_shape(shape, row=False)).reshape(a.shape[0], *shape[1:])
 
+    def matrices(self, A: Any, B: Any, **_: Any) -> tuple[Any, Any, Callable[[Array], Array]]:
+        return *self._matrices(A, B), lambda y: np.asarray(self._trimmed(y, A.ndim, B.ndim))
+
     def largest(self, A: Array, B: Array, **_: Any) -> Array:
         return np.asarray(self._trimmed(_largest_product(*self._matrices(A, B)), A.ndim, B.ndim))
 
@@ -119,6 +123,9 @@ class GeneralProduct:
         if not attributes.get("transB", 0):
             return self._product.right(a, A, shape)
         return np.asarray(_last_two_swapped(self._product.right(a, A, (shape[0], shape[2], shape[1]))))
+
+    def matrices(self, A: Any, B: Any, **attributes: Any) -> tuple[Any, Any, Callable[[Array], Array]]:
+        return self._product.matrices(*self._turned(A, B, attributes))
 
     def largest(self, A: Array, B: Array, **attributes: Any) -> Array:
         return self._product.largest(*self._turned(A, B, attributes))

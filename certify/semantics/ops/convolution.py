@@ -6,6 +6,7 @@ Source of every definition: the ONNX operator schemas, https://onnx.ai/onnx/oper
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,14 @@ class Convolution:
 
     def right(self, a: Array, A: Array, shape: Shape, **attributes: Any) -> Array:
         return np.asarray(_right(a, A, _windows(A.shape[3:], shape[3:], attributes), int(attributes.get("group", 1)), shape))
+
+    def matrices(self, A: Any, B: Any, **attributes: Any) -> tuple[Any, Any, Callable[[Array], Array]]:
+        """Products in the order of the kernel's own array: input channel, then tap in row-major order, padding included."""
+        group, w = int(attributes.get("group", 1)), _windows(A.shape[3:], B.shape[3:], attributes)
+        inner = B.shape[2] * w.taps
+        left = B.reshape(B.shape[0], 1, group, B.shape[1] // group, inner)
+        right = w.columns(A).reshape(A.shape[0], A.shape[1], group, inner, math.prod(w.out))
+        return left, right, lambda y: y.reshape(y.shape[0], y.shape[1], B.shape[1], *w.out)
 
     def largest(self, A: Array, B: Array, **attributes: Any) -> Array:
         """(largest |x| in the window and the group's channels) (largest |weight| of the output channel)."""
