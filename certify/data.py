@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from certify.certificate.contract import InputFacts
-from certify.errors import InvalidData, UsageError
+from certify.errors import InvalidData, Unsupported, UsageError
 from certify.graph.model import ModelGraph, Value
 from certify.graph.tensors import FLOATING, dtype_of, type_name
 from certify.number.enclosure import Enclosure
@@ -81,8 +81,8 @@ def _read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
     except OSError as error:
         raise InvalidData(f"--data {path}: can't be read: {error.strerror or error}") from error
     except Exception as error:  # zip, zlib and numpy each raise their own for a damaged file
-        where = f"array {key!r} can't be read" if key else "not a readable .npz file"
-        raise InvalidData(f"--data {path}: {where} ({error}); write it with numpy.savez") from error
+        where = f"array {key!r} can't be read ({error})" if key else "not a readable .npz file"
+        raise InvalidData(f"--data {path}: {where}; write it with numpy.savez") from error
 
 
 def _read_folder(folder: Path) -> dict[str, npt.NDArray[Any]]:
@@ -111,8 +111,11 @@ def _read_folder(folder: Path) -> dict[str, npt.NDArray[Any]]:
 def inputs_for(graph: ModelGraph, request: Request, raw: Raw | None = None) -> Inputs:
     """The request's input set for this model; `raw` if the request's data was already read.
 
-    Raises InvalidData naming file, input and what was expected, or UsageError naming the option.
+    Raises InvalidData naming file, input and what was expected, UsageError naming the option, or Unsupported for strings.
     """
+    for name in graph.inputs:
+        if type_name(graph.values[name].elem_type) == "string":
+            raise Unsupported(f"input {name!r} holds strings; only numbers are supported")
     if request.vnnlib is not None:
         raise UsageError("--vnnlib: not available in this version; give the box with --range NAME=LO:HI and --region")
     if request.data is not None:

@@ -52,7 +52,8 @@ def _alarms(certificate: Certificate) -> list[str]:
     if certificate.validation is None:
         return []
     return [
-        f"output {v.output!r}, case {v.case}, index {list(v.index)}: observed {v.observed:.6e} exceeds the bound {v.bound:.6e}{f' ({v.run})' if v.run else ''}"
+        f"output {v.output!r}, case {v.case}, index {list(v.index)}: observed {v.observed:.6e} exceeds the bound {v.bound:.6e}"
+        + (f" ({v.run})" if v.run else "")
         for v in certificate.validation.violations
     ]
 

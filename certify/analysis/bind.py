@@ -62,8 +62,9 @@ def bind(graph: ModelGraph, profile: Profile) -> Program:
     for node in graph.nodes:
         binder.node(node)
     if binder.refused:
-        listed = "\n  ".join(dict.fromkeys(binder.refused))
-        raise UnsupportedOperator(f"no rule for {len(binder.refused)} node(s):\n  {listed}")
+        refused = list(dict.fromkeys(binder.refused))
+        listed = refused[0] if len(refused) == 1 else "\n  ".join([f"{len(refused)} nodes:", *refused])
+        raise UnsupportedOperator(f"{'' if graph.path is None else f'{graph.path}: '}no rule for {listed}")
     declared = {name: from_onnx(graph.values[name].elem_type) for name in graph.inputs}
     return Program(
         tuple(binder.steps),

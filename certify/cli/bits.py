@@ -106,8 +106,8 @@ def _verdict(answer: Precision) -> str:
     if answer.precision is None:
         return f"No precision is proved to keep the error within {answer.budget:g}: with 53 bits the bound is {above(answer.bound)}."
     less = "" if answer.below is None else f" (with {answer.precision - 1}: {below(answer.below)})"
-    bits = f"{plural(answer.precision, 'bit')} of precision"
-    return f"{bits} keep the largest error within {answer.budget:g}: proved to be at most {above(answer.bound)}{less}."
+    bits = f"{plural(answer.precision, 'bit')} of precision {'keeps' if answer.precision == 1 else 'keep'}"
+    return f"{bits} the largest error within {answer.budget:g}: proved to be at most {above(answer.bound)}{less}."
 
 
 def _formats(answer: Precision) -> Table:

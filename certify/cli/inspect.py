@@ -146,6 +146,8 @@ LEGEND = (
 
 
 def _header(graph: ModelGraph, dtype: str | None, accumulate: str | None) -> list[str]:
+    from certify.report.words import plural
+
     name = "model" if graph.path is None else graph.path.name
     folded = f" ({graph.source_nodes:,} in the file)" if graph.source_nodes != len(graph.nodes) else ""
     opsets = ", ".join(f"{domain or 'opset'} {version}" for domain, version in graph.opsets.items())
@@ -154,7 +156,7 @@ def _header(graph: ModelGraph, dtype: str | None, accumulate: str | None) -> lis
         for kind, names in (("inputs", graph.inputs), ("outputs", graph.outputs))
     }
     return [
-        f"{name} · {opsets} · {len(graph.nodes):,} nodes{folded} · {graph.parameters:,} parameters",
+        f"{name} · {opsets} · {plural(len(graph.nodes), 'node')}{folded} · {graph.parameters:,} parameters",
         f"{tensors['inputs'] or 'no inputs'} → {tensors['outputs']}",
         f"storage {dtype or 'as in the file'} · accumulator {accumulate or 'fp32 (fp64 for fp64)'}",
     ]

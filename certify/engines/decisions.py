@@ -10,6 +10,7 @@ that the exact winner is t itself.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,8 @@ from certify.analysis.problem import Problem
 from certify.engines.adjoint import Sweep
 from certify.engines.contract import Functional
 from certify.number.upward import Array, add_up, down
+
+Indices: TypeAlias = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ def margins(stored: Sweep, exact: Problem, output: str, bounds: Array, doubts: A
     return found
 
 
-def _joint(stored: Sweep, output: str, pairs: Array, top: Array, shape: tuple[int, ...]) -> Array:
+def _joint(stored: Sweep, output: str, pairs: Indices, top: Indices, shape: tuple[int, ...]) -> Array:
     """Bound of the rounding error of y_t - y_j for each (row, j)."""
     if output not in stored.state.tubes:
         return np.zeros(len(pairs))
