@@ -22,6 +22,12 @@ def is_native(graph: ModelGraph, profile: Profile) -> bool:
     return all(storage.name in ("fp32", "fp64") and profile.storage(storage) == storage for storage in declared)
 
 
+def stored_formats(program: Program) -> list[str]:
+    """The formats in which kernels deliver their results, by name."""
+    delivered = [step for step in program.steps if not step.inner and (step.rule.domain, step.rule.name) != ("certify", "Convert")]
+    return sorted({storage.name for step in delivered if (storage := program.formats[step.output]) is not None})
+
+
 def converts(program: Program) -> bool:
     """True if some kernel rounds its operands on entry, which no kernel of the CPU provider does by itself."""
     return any(_conversion(step) is not None for step in program.steps)

@@ -120,8 +120,8 @@ def _native(subject: Subject, done: Performed) -> bool:
 
 
 def _emulated(subject: Subject, held: Mapping[str, Array], done: Performed) -> None:
-    formats = {storage.name for storage in subject.program.formats.values() if storage is not None}
-    name = f"{runtime_name().split(',')[0]}, node by node, rounded into {' and '.join(sorted(formats))}"
+    name = f"{runtime_name().split(',')[0]}, node by node, rounded into {' and '.join(conform.stored_formats(subject.program))}"
+    name += ", factors converted" if conform.converts(subject.program) else ""
     try:
         emulator = Emulator(_proto(subject.model), subject.profile.storage, subject.profile.operand_format)
     except ValidationUnavailable as reason:
