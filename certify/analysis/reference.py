@@ -13,10 +13,19 @@ from __future__ import annotations
 import numpy as np
 
 from certify.analysis.bind import Program
-from certify.analysis.problem import Problem
+from certify.analysis.problem import Problem, Step
 from certify.number.enclosure import Enclosure
 from certify.number.rounding import half_ulp, round_to
 from certify.number.upward import Array, up
+from certify.semantics.families.discrete import Discrete
+from certify.semantics.families.movement import Movement
+from certify.semantics.families.selection import Selection
+from certify.semantics.families.softmax import Softmax
+from certify.semantics.ops.logical import Store
+
+
+CARRIERS = (Movement, Selection, Discrete, Store, Softmax)
+"""Rules that say what becomes of an infinite number (a mask): it is copied, compared, or its share is 0. No other rule sees one."""
 
 
 def stored_inputs(program: Program, inputs: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
@@ -37,9 +46,9 @@ def at_points(program: Program, constants: dict[str, Array], inputs: dict[str, A
     """The problem around the float64 trajectory of `constants` and `inputs`, (cases, *shape) each."""
     values = {name: Enclosure.point(x) for name, x in (constants | inputs).items()}
     defects: dict[str, Array] = {}
+    infinite = _infinite(values)
     for step in program.steps:
-        operands = tuple(None if name is None else values[name] for name in step.operands)
-        Y = step.rule.enclose(operands, **step.attributes)
+        Y = _enclosed(step, values, infinite, CARRIERS)
         z = Y.mid
         values[step.output] = Enclosure.point(z)
         defect = Y.rad
@@ -68,10 +77,29 @@ def over_region(program: Program, box: dict[str, Enclosure]) -> Problem:
         declared = program.declared.get(name)
         if storage is not None and declared is not None and not storage.contains(declared):
             radii[name] = np.array(np.broadcast_to(half_ulp(X.mag, storage), X.shape))
+    infinite = _infinite(values)
     for step in program.steps:
-        operands = tuple(None if name is None else values[name] for name in step.operands)
-        values[step.output] = step.rule.enclose(operands, **step.attributes)
+        values[step.output] = _enclosed(step, values, infinite, CARRIERS[:-1])  # whether a whole group is masked, ranges don't say
     return Problem(program.steps, values, program.outputs, program.inputs, {}, radii)
+
+
+def _infinite(values: dict[str, Enclosure]) -> set[str]:
+    return {name for name, X in values.items() if np.isinf(X.lo).any() or np.isinf(X.hi).any()}
+
+
+def _enclosed(step: Step, values: dict[str, Enclosure], infinite: set[str], carriers: tuple[type, ...]) -> Enclosure:
+    """The step's enclosure; the whole line where a rule that is no carrier meets a number that may really be infinite.
+
+    `infinite` names the values that may hold one, and grows. (Elsewhere an infinite end means an unknown finite number.)
+    """
+    Y = step.rule.enclose(tuple(None if name is None else values[name] for name in step.operands), **step.attributes)
+    if not infinite.intersection(step.operands):
+        return Y
+    if not isinstance(step.rule, carriers):
+        return Enclosure(np.full(Y.shape, -np.inf), np.full(Y.shape, np.inf))
+    if np.isinf(Y.lo).any() or np.isinf(Y.hi).any():
+        infinite.add(step.output)
+    return Y
 
 
 def conversion(stored: Problem, exact: Problem, output: str) -> Array:

@@ -42,11 +42,13 @@ class _Quanta(Sequence[Array]):
 
 
 def quantum_of(x: Array) -> Array:
-    """The largest power of two that divides each element of `x`; 2^300 for 0, which anything divides."""
+    """The largest power of two that divides each element of `x`; 2^300 for 0, which anything divides, 0 (unknown) for infinities."""
+    finite = np.isfinite(x)
+    x = np.where(finite, x, 0.0)
     significand, exponent = np.frexp(x)
     integer = np.abs(np.ldexp(significand, 53)).astype(np.int64)
     lowest = (integer & -integer).astype(np.float64)
-    return np.where(x == 0.0, 2.0**300, np.ldexp(lowest, np.maximum(exponent - 53, -1074)))
+    return np.where(finite, np.where(x == 0.0, 2.0**300, np.ldexp(lowest, np.maximum(exponent - 53, -1074))), 0.0)
 
 
 def _stored_quantum(storage: Format, smallest: Array, exact: Array | float) -> Array:

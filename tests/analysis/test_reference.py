@@ -74,3 +74,36 @@ def test_inputs_that_storage_rounds_deviate_over_a_region() -> None:
     problem = over_region(found, {"x": Enclosure(np.full((1, 1, 2), -1.0), np.full((1, 1, 2), 1.0))})
     bound, _ = adjoint.solve(problem)
     assert (bound.outputs["y"] >= 2.0**-12).all()  # half an ulp of fp16 below 1: reached by 1 - 2^-12
+
+
+def test_a_fully_masked_softmax_has_no_finite_bound() -> None:
+    """Found on a public model: softmax of a row of -inf is NaN in every run, so that no finite bound may stand."""
+    text = """
+    <ir_version: 9, opset_import: ["" : 17]>
+    g (float[N, 3] x) => (float[N, 3] y) <float[1] zero = {0}> {
+        mask = Constant <value = float[1] {-inf}> ()
+        some = Less(x, zero)
+        masked = Where(some, mask, x)
+        y = Softmax(masked)
+    }
+    """
+    found = program(text)
+    problem = at_points(found, found.exact, {"x": np.array([[[-1.0, -2.0, -3.0]], [[-1.0, 2.0, 3.0]]])}, {})
+    every, some = (adjoint.solve(problem.case(i))[0].outputs["y"] for i in range(2))
+    assert np.isinf(every).all()
+    assert np.isfinite(some).all()
+
+
+def test_no_arithmetic_sees_an_infinite_operand() -> None:
+    text = """
+    <ir_version: 9, opset_import: ["" : 17]>
+    g (float[N, 2] x) => (float[N, 2] y) <float[1] zero = {0}> {
+        mask = Constant <value = float[1] {-inf}> ()
+        some = Less(x, zero)
+        masked = Where(some, mask, x)
+        y = Mul(masked, zero)
+    }
+    """
+    found = program(text)
+    problem = at_points(found, found.exact, {"x": np.array([[[-1.0, 2.0]]])}, {})
+    assert np.isinf(adjoint.solve(problem)[0].outputs["y"]).all()

@@ -185,7 +185,10 @@ class Softmax:
         return self._range(x.map(group.split)).map(group.join)
 
     def _range(self, z: Enclosure) -> Enclosure:
-        return log_probabilities(z) if self.logarithm else probabilities(z)
+        """The whole line where the largest element is surely infinite: a fully masked group is NaN, in exact arithmetic too."""
+        y = log_probabilities(z) if self.logarithm else probabilities(z)
+        undefined = (z.hi.max(axis=-1, keepdims=True) == -np.inf) | (z.lo.max(axis=-1, keepdims=True) == np.inf)
+        return Enclosure(np.where(undefined, -np.inf, y.lo), np.where(undefined, np.inf, y.hi)) if undefined.any() else y
 
     def is_linear(self, X: Operands, r: Radii) -> bool:
         return r[0] is None
