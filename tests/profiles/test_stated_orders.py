@@ -208,3 +208,22 @@ def test_blocks_of_the_wrong_terms_are_caught(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(ConsecutiveSums, "_matrices", interleaved)
     for order in ("pairwise", "blocked:3"):
         assert max(attacked(arithmetic_of(SMALL, SMALL, order), 9, seed) for seed in (1, 2, 3)) > 1.0
+
+
+@pytest.mark.parametrize("order", ["pairwise", "blocked:2"])
+def test_extreme_operands_give_infinity_and_never_nan(order: str) -> None:
+    assert GEMM is not None
+    arithmetic = arithmetic_of(SMALL, SMALL, order)
+    values = [0.0, 5e-324, 1e-200, 1.0, 100.0, 1e300, np.inf]
+    for x in values:
+        for r in values:
+            a = Enclosure.point(np.array([[[min(x, 1e300), 1.0, 0.0]]]))
+            X = (a, Enclosure.point(np.array([[[1.0], [-1.0], [0.0]]])), None)
+            radius = np.array([[[r, 0.0, 0.0]]])
+            bound = GEMM.rounding(X, (radius, None, None), arithmetic, np.full((1, 1, 1), min(x, 1e300) + r + 1.0), QUANTA)
+            assert (bound >= 0.0).all()
+            assert bound.item() == np.inf or max(x, r) <= SMALL.max
+    none = Enclosure.point(np.zeros((1, 2, 0))), Enclosure.point(np.zeros((1, 0, 3))), None
+    assert (GEMM.rounding(none, (None,) * 3, arithmetic, np.zeros((1, 2, 3)), QUANTA) == 0.0).all()
+    rows = Enclosure.point(np.zeros((1, 0, 4))), Enclosure.point(np.zeros((1, 4, 3))), None
+    assert GEMM.rounding(rows, (None,) * 3, arithmetic, np.zeros((1, 0, 3)), QUANTA).shape == (1, 0, 3)

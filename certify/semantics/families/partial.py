@@ -18,8 +18,8 @@ from certify.number.linalg import product_midrad, product_upper
 from certify.number.upward import UNIT_ROUNDOFF, Array, add_up, inflate, lift
 from certify.semantics.contract import Block
 
-ADDED, MULTIPLIED = 1 << 26, 1 << 30  # products beyond which pairs, and blocks, are not worth their time
-_CHUNK = 1 << 18  # products held at once: 2 MB an array
+ADDED, MULTIPLIED = 1 << 25, 1 << 30  # products beyond which pairs, and blocks, are not worth their time
+_CHUNK = 1 << 15  # products held at once: 256 KB an array, which the cache holds
 _UP = 1.0 + 2.0**-48
 
 
