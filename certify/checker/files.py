@@ -84,7 +84,9 @@ def _cases(claim: Any, proto: onnx.ModelProto, given: Witness, shapes: dict[str,
     exact_model = Model(proto, shapes, None)
     stored_model = Model(proto, shapes, storage) if narrower else exact_model
     claimed = _bounds(claim, [output.name for output in proto.graph.output])
-    for case in range(_at(claim, "claim", "inputs", "cases")):
+    if constant := sorted(claimed.keys() - shapes.keys() - {step.output for step in exact_model.steps}):
+        raise Unsupported(f"outputs that are constants: {', '.join(constant)}")
+    for case in range(_count(claim)):
         points = {name: x[case if x.shape[0] > 1 else 0] for name, x in given.inputs.items()}
         try:
             real = _run(exact_model, points, Pass(None), None)
@@ -124,6 +126,14 @@ def _at(document: Any, *path: str) -> Any:
             raise Unreadable(f"the certificate has no field {'.'.join(path)}")
         document = document[key]
     return document
+
+
+def _count(claim: Any) -> int:
+    """The number of cases."""
+    cases = _at(claim, "claim", "inputs", "cases")
+    if not isinstance(cases, int) or cases < 1:
+        raise Unreadable(f"the certificate speaks of {cases!r} cases")
+    return cases
 
 
 def _claim(path: Path) -> Any:
@@ -175,7 +185,7 @@ def _inputs(claim: Any, proto: onnx.ModelProto, given: Witness, path: Path) -> d
         state.update(np.ascontiguousarray(x, dtype="<f8").tobytes())
     if state.hexdigest() != _at(claim, "claim", "inputs", "sha256"):
         raise Rejected(f"{path}: its inputs are not the points of the claim: their SHA-256 is another one")
-    cases = _at(claim, "claim", "inputs", "cases")
+    cases = _count(claim)
     for name, x in given.inputs.items():
         dimensions = expected[name].type.tensor_type.shape.dim
         fits = x.ndim == len(dimensions) + 1 and x.shape[0] in (1, cases)
@@ -197,14 +207,18 @@ def _storage(claim: Any, own: Format) -> Format:
 
 def _bounds(claim: Any, outputs: list[str]) -> dict[str, list[float]]:
     """The claimed bound of each output and case. Raises Rejected where the certificate contradicts the model or itself."""
-    cases, found = _at(claim, "claim", "inputs", "cases"), {}
+    cases, found = _count(claim), {}
     for output in _at(claim, "outputs"):
-        per_case = [float(bound) for bound in _at(output, "per_case")]
+        try:
+            per_case = [float(bound) for bound in _at(output, "per_case")]
+            largest = float(_at(output, "bound", "absolute_max"))
+        except (TypeError, ValueError) as error:
+            raise Unreadable(f"the certificate's bounds are no numbers ({error})") from error
         if len(per_case) != cases or any(math.isnan(bound) for bound in per_case):
             raise Rejected(f"the certificate does not give output {_at(output, 'name')!r} one bound for each of {cases} cases")
-        if not max(per_case, default=0.0) <= float(_at(output, "bound", "absolute_max")):
+        if not max(per_case, default=0.0) <= largest:
             raise Rejected(f"the certificate's largest bound of {output['name']!r} is below that of a case")
         found[output["name"]] = per_case
-    if found.keys() != set(outputs) or cases < 1:
+    if found.keys() != set(outputs):
         raise Rejected(f"the certificate's outputs are not the model's, {sorted(outputs)}")
     return found

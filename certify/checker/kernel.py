@@ -28,7 +28,6 @@ from flint import fmpz_mat
 from certify.checker.rounding import Ints, Rejected, Wide, down, summation_error, up
 
 SLOPE = 64  # slopes are multiples of 2^-64
-ABSENT = -(1 << 4096)  # below every value: a candidate outside of its window
 
 
 Indices: TypeAlias = npt.NDArray[np.intp]
@@ -275,12 +274,14 @@ class Pass:
         """max_c (z_c + d_c) - max z - sum_c s_c d_c over |d| <= r, for slopes s_c >= 0 with sum 1.
 
         At least sum s_c z_c - max z, since a maximum is at least every mean; at most max over c of z_c - max z + (1 - s_c) r_c
-        + (the s r of the others). And the maximum moves by no more than the largest r of those that can win.
+        + (the s r of the others). And the maximum moves by no more than the largest r of those that can win: which is the
+        remainder where all slopes are 0.
         """
         operand, absent = step.operand, step.into < 0
+        never = min(self.z[operand], default=0) - 2 * max(self.r[operand], default=0) - 1  # too low to win or to matter
         z, r, q = (
             np.where(absent, missing, np.append(x[operand], 0)[step.into])
-            for x, missing in ((self.z, ABSENT), (self.r, 0), (self.quantum, lowest(0)))
+            for x, missing in ((self.z, never), (self.r, 0), (self.quantum, lowest(0)))
         )
         if step.zero:
             z, r, q = (np.hstack([x, zeros(len(x), 1) + constant]) for x, constant in ((z, 0), (r, 0), (q, lowest(0))))
@@ -290,24 +291,33 @@ class Pass:
         low = down((s * np.where(s == 0, 0, z)).sum(axis=1), SLOPE) - top
         shared = s * r
         high = (z - top[:, None] + r + up(shared.sum(axis=1)[:, None] - 2 * shared, SLOPE)).max(axis=1)
+        moved = np.where(z + r >= (z - r).max(axis=1)[:, None], r, 0).max(axis=1)
+        cut = np.equal(s, 0).all(axis=1)
+        low, high = np.where(cut, -moved, low), np.where(cut, moved, high)
         shift = down(low + high, 1)
         remainder = np.maximum(high - shift, shift - low)
         self.z[step.output] = top
         self.maps[step.output] = [(operand, Mix(s[:, : step.into.shape[1]], step.into, self.z[operand].size, SLOPE))]
-        moved = np.where(z + r >= (z - r).max(axis=1)[:, None], r, 0).max(axis=1)
         modulus = np.minimum(moved, up(shared.sum(axis=1), SLOPE) + np.abs(shift) + remainder)
         return self._arriving(step.output, modulus, shift, remainder), q.min(axis=1)
 
     def _slopes(self, step: Largest, rows: Indices, winner: Indices, shape: tuple[int, ...]) -> Ints:
-        """The hinted slopes; the winner at z gets what they leave of 1, all of it without hints."""
+        """The hinted slopes; 0 gets what those of the operand leave of 1, and so does then the winner at z, all of it without hints.
+
+        Where every hint is 0 and 0 itself is no candidate, so are the slopes.
+        """
         s, hint = zeros(*shape), self.slopes.get(step.output)
         if hint is not None:
             if hint.shape != step.into.shape:
                 raise Rejected(f"the slopes of {step.output!r} have shape {hint.shape}, expected {step.into.shape}")
             n, e = exact(np.where(step.into < 0, 0.0, hint))
             s[:, : n.shape[1]] = down(n << SLOPE, e)
+            if step.zero:
+                s[:, -1] = (1 << SLOPE) - s[:, :-1].sum(axis=1)
         s[rows, winner] = 0
         s[rows, winner] = (1 << SLOPE) - s.sum(axis=1)
+        if hint is not None and not step.zero:
+            s[(hint == 0.0).all(axis=1)] = 0
         if (s < 0).any():
             raise Rejected(f"the slopes of {step.output!r} are no numbers from 0 to 1 with a sum of at most 1")
         return s

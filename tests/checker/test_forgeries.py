@@ -68,7 +68,6 @@ def test_a_claim_below_what_can_be_proved(which: str, request: pytest.FixtureReq
         lambda content: content["outputs"][0].update(name="other"),
         lambda content: content.update(outputs=[]),
         lambda content: content["claim"]["inputs"].update(cases=1),
-        lambda content: content["claim"]["inputs"].update(cases=0),
         lambda content: content["claim"]["inputs"].update(sha256="0" * 64),
         lambda content: content["model"].update(sha256="0" * 64),
     ],
@@ -82,9 +81,20 @@ def test_a_certificate_that_contradicts_itself_or_its_files(
     assert told[0].startswith("error: rejected: ")
 
 
-@pytest.mark.parametrize("field", ["model", "claim", "outputs"])
-def test_a_certificate_that_lacks_a_field(mlp: Made, tmp_path: Path, field: str) -> None:
-    assert _exit(_forged(mlp, tmp_path, lambda content: content.pop(field))) == 2
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda content: content.pop("model"),
+        lambda content: content.pop("claim"),
+        lambda content: content.pop("outputs"),
+        lambda content: content["claim"]["inputs"].update(cases=0),
+        lambda content: content["claim"]["inputs"].update(cases="two"),
+        lambda content: content["outputs"][0].update(per_case=[None, None]),
+        lambda content: content["outputs"][0].update(per_case=1.0),
+    ],
+)
+def test_a_damaged_certificate(mlp: Made, tmp_path: Path, forge: Callable[[Document], None]) -> None:
+    assert _exit(_forged(mlp, tmp_path, forge)) == 2
 
 
 def test_a_claim_for_a_coarser_format(root: Path, tmp_path: Path) -> None:

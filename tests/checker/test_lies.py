@@ -175,8 +175,9 @@ def _stands(networks: int = 25) -> bool:
         forged = {target: (rows[target], _pulled(first, target)) for target in rows}
         half = {target: (rows[target], {name: 0.5 * a for name, a in hint.items()}) for target, (_, hint) in good.items()}
         nothing = {target: (rows[target], {}) for target in rows}
+        level = {"d": np.array([[0, 0], [0.5, 0.5], [0, 0], [0, 0]])}
         slopes = {"b": rng.random((SIZE, 1)), "d": rng.random((SIZE, 2)) * (np.array([[1, 1]] * 3 + [[1, 0]]))}
-        for hints, tilt in (({}, {}), (good, {}), (half, slopes), (nothing, {}), (forged, {}), (forged, slopes)):
+        for hints, tilt in (({}, {}), (good, {}), (half, slopes), (nothing, {}), (forged, {}), (forged, slopes), (forged, level)):
             try:
                 one = _proved(steps, x, hints, tilt)
             except Rejected:
