@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from certify.cli.main import main
+from certify.number.formats import FORMATS
+from certify.profiles import profiles
 
 BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 
@@ -31,6 +33,36 @@ def test_the_first_command_certifies(root: Path, capsys: pytest.CaptureFixture[s
     assert command == "certify"
     assert main(arguments) == 0
     assert "CERTIFIED" in capsys.readouterr().out
+
+
+def test_every_other_command_runs(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "models").symlink_to(root / "models")
+    monkeypatch.chdir(tmp_path)
+    lines = [shlex.split(line, comments=True) for line in blocks(root, "sh")[2].splitlines()]
+    assert {line[1] for line in lines} >= {"bits", "check", "inspect", "--help"}
+    for command, *arguments in lines:
+        assert command == "certify"
+        assert main(arguments) == 0, arguments
+        assert capsys.readouterr().out
+
+
+def test_formats_and_profiles_are_listed(root: Path) -> None:
+    """Every one of them, with its bits and its largest number."""
+    text = (root / "README.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith(("| fp", "| tf"))]
+    listed = {}
+    for names, bits, largest in rows:
+        sizes = largest.split(", ")
+        for i, name in enumerate(re.findall(r"\b(?:fp\w+|tf32|bf16)\b", re.sub(r"\(.*?\)", "", names))):
+            listed[name] = (int(bits.split(", ")[i]), float(sizes[min(i, len(sizes) - 1)]))
+    assert listed == {name: (f.precision, pytest.approx(f.max, rel=0.02)) for name, f in FORMATS.items()}
+    for name in profiles():
+        assert f"`{name}`" in text or f"`-{name.removeprefix('tensor-core-')}`" in text, name
+
+
+def test_exit_codes_are_listed(root: Path) -> None:
+    text = (root / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| (\d) \| ", text, re.MULTILINE) == ["0", "1", "2", "3", "4", "5"]
 
 
 def test_the_python_example_runs(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
