@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from mpmath import mpf
 
+from certify.number.enclosure import Enclosure
+from certify.number.formats import FORMATS
+from certify.profiles import profile_named
 from certify.semantics.contract import lookup
 from certify.semantics.ops import pooling  # noqa: F401 - registers the rules
 from tests.laws.kit import check_rule
@@ -101,3 +104,18 @@ def test_average_pool_values(rank: int) -> None:
 def test_global_average_pool_values() -> None:
     x = rng.integers(-4, 5, (2, 3, 4, 2)).astype(float)
     np.testing.assert_array_equal(lookup("", "GlobalAveragePool", 1).value(x[None])[0], runtime("GlobalAveragePool", [x], {}, 11))
+
+
+@pytest.mark.parametrize("taps", [4095, 4096])
+def test_terms_below_the_smallest_normal_number(taps: int) -> None:
+    """Their sum is above it and rounds, although the sum of what each contributes to the mean would not."""
+    x = (np.random.default_rng(0).integers(2**22, 2**23, taps) * 2.0**-149).astype(np.float32)
+    total = np.float32(0.0)
+    for term in x:
+        total += term
+    computed = total / np.float32(taps)
+    wide = profile_named("wide", None, None, "any").arithmetic("AveragePool", [FORMATS["fp32"]], FORMATS["fp32"], False)
+    X = Enclosure.point(x.astype(np.float64).reshape(1, 1, 1, taps))
+    exact = X.lo.sum() / taps  # the sum is exact in float64
+    bound = lookup("", "GlobalAveragePool", 1).rounding((X,), (None,), wide, np.full((1, 1, 1, 1), exact), [0.0])
+    assert abs(float(computed) - exact) * (1 - 2.0**-50) <= bound.item()

@@ -112,10 +112,12 @@ def mean_rounding(arithmetic: Arithmetic, n: int, total: Array, magnitude: Array
 
     nonzero: how many terms may be other than exactly zero; None says all.
 
-    Let 2^k >= n > 2^(k-1). Scaling all terms by 2^-k commutes with every rounding but for underflow, where the larger sum
-    that the kernel really forms only does better; so |sum^ - sum| / n <= (2^k / n) E with E = arithmetic.sum of the scaled
-    terms. It is also at most gamma_(n-1) total / n in the accumulator's unit roundoff (Higham, section 4.2), which leaves
-    out a store that does not happen there (plus eta, should sums be flushed to zero).
+    Let 2^k >= n > 2^(k-1). Scaling all terms by 2^-k commutes with every rounding but where results are subnormal after it: there
+    the scaled addition is exact, and the one that the kernel really does errs by at most u 2 smallest normal 2^k = 2 eta 2^k.
+    So |sum^ - sum| / n <= (2^k / n) E with E = 2 n eta + arithmetic.sum of the scaled terms, 2 n eta being allowed for in what
+    is stored. A sum that is not stored apart needs no scaling. The error is also at most gamma_(n-1) total / n in the
+    accumulator's unit roundoff (Higham, section 4.2), which leaves out a store that does not happen there (plus eta, should
+    sums be flushed to zero).
 
     n = 2^k: the division is exact but for underflow, and E holds the store. Otherwise the division rounds once in the
     accumulator's format, twice with 1/n rounded first, and the store last; without a wider accumulator the last two are
@@ -126,7 +128,11 @@ def mean_rounding(arithmetic: Arithmetic, n: int, total: Array, magnitude: Array
     u, eta = arithmetic.unit_roundoff, arithmetic.underflow
     scale = 2.0 ** -(n - 1).bit_length()
     per_term = 1.0 if scale * n == 1.0 else float(inflate(np.asarray(1.0 / (scale * n)), 1))
-    summed = arithmetic.sum(n, total * scale, inflate(magnitude / per_term, 2), largest * scale, nonzero)
+    if arithmetic.accumulator == arithmetic.storage:
+        summed = inflate(arithmetic.sum(n, total, inflate(magnitude * n, 1), largest, nonzero) * scale, 1)
+    else:
+        lost = 2.0 * n * eta
+        summed = add_up(arithmetic.sum(n, total * scale, inflate((magnitude + lost) / per_term, 3), largest * scale, nonzero), lost)
     overflows = add_up(total, summed / scale) > arithmetic.accumulator.max
     if scale * n == 1.0:
         return np.where(overflows, np.inf, add_up(summed, 2.0 * eta))
