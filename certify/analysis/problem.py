@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from certify.number.enclosure import Enclosure
-from certify.number.upward import Array
+from certify.number.upward import Array, up
 from certify.semantics.contract import Arithmetic, Rule
 
 
@@ -76,3 +76,12 @@ class Problem:
             radii={name: pick(x) for name, x in self.radii.items()},
             quanta={name: pick(np.asarray(x)) for name, x in self.quanta.items()},
         )
+
+
+def conversion(stored: Problem, exact: Problem, output: str) -> Array:
+    """|z_stored - z_exact|, rounded up: how far storing constants and inputs moves the output."""
+    if stored is exact:
+        X = exact.values[output]
+        return np.zeros((exact.cases, *X.shape[1:]))
+    difference = np.abs(stored.values[output].lo - exact.values[output].lo)
+    return np.where(difference == 0.0, 0.0, up(difference))

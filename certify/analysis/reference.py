@@ -17,16 +17,6 @@ from certify.analysis.problem import Problem, Step
 from certify.number.enclosure import Enclosure
 from certify.number.rounding import half_ulp, round_to
 from certify.number.upward import Array, up
-from certify.semantics.families.discrete import Discrete
-from certify.semantics.families.movement import Movement
-from certify.semantics.families.selection import Selection
-from certify.semantics.families.softmax import Softmax
-from certify.semantics.ops.logical import Store
-
-
-CARRIERS = (Movement, Selection, Discrete, Store, Softmax)
-"""Rules that say what becomes of an infinite number (a mask): it is copied, compared, or its share is 0. No other rule sees one."""
-
 
 def stored_inputs(program: Program, inputs: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
     """Inputs as the runtime holds them, and inf radii where they overflow its format."""
@@ -48,7 +38,7 @@ def at_points(program: Program, constants: dict[str, Array], inputs: dict[str, A
     defects: dict[str, Array] = {}
     infinite = _infinite(values)
     for step in program.steps:
-        Y = _enclosed(step, values, infinite, CARRIERS)
+        Y = _enclosed(step, values, infinite, True)
         z = Y.mid
         values[step.output] = Enclosure.point(z)
         defect = Y.rad
@@ -79,7 +69,7 @@ def over_region(program: Program, box: dict[str, Enclosure]) -> Problem:
             radii[name] = np.array(np.broadcast_to(half_ulp(X.mag, storage), X.shape))
     infinite = _infinite(values)
     for step in program.steps:
-        values[step.output] = _enclosed(step, values, infinite, CARRIERS[:-1])  # whether a whole group is masked, ranges don't say
+        values[step.output] = _enclosed(step, values, infinite, False)
     return Problem(program.steps, values, program.outputs, program.inputs, {}, radii)
 
 
@@ -87,25 +77,17 @@ def _infinite(values: dict[str, Enclosure]) -> set[str]:
     return {name for name, X in values.items() if np.isinf(X.lo).any() or np.isinf(X.hi).any()}
 
 
-def _enclosed(step: Step, values: dict[str, Enclosure], infinite: set[str], carriers: tuple[type, ...]) -> Enclosure:
-    """The step's enclosure; the whole line where a rule that is no carrier meets a number that may really be infinite.
+def _enclosed(step: Step, values: dict[str, Enclosure], infinite: set[str], points: bool) -> Enclosure:
+    """The step's enclosure; the whole line where a rule that has no word on infinities meets a number that may really be one.
 
     `infinite` names the values that may hold one, and grows. (Elsewhere an infinite end means an unknown finite number.)
     """
     Y = step.rule.enclose(tuple(None if name is None else values[name] for name in step.operands), **step.attributes)
     if not infinite.intersection(step.operands):
         return Y
-    if not isinstance(step.rule, carriers):
+    word = getattr(step.rule, "infinities", "none")
+    if word == "none" or (word == "points" and not points):
         return Enclosure(np.full(Y.shape, -np.inf), np.full(Y.shape, np.inf))
     if np.isinf(Y.lo).any() or np.isinf(Y.hi).any():
         infinite.add(step.output)
     return Y
-
-
-def conversion(stored: Problem, exact: Problem, output: str) -> Array:
-    """|z_stored - z_exact|, rounded up: how far storing constants and inputs moves the output."""
-    if stored is exact:
-        X = exact.values[output]
-        return np.zeros((exact.cases, *X.shape[1:]))
-    difference = np.abs(stored.values[output].lo - exact.values[output].lo)
-    return np.where(difference == 0.0, 0.0, up(difference))

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from certify.analysis.problem import Problem
-from certify.analysis.reference import conversion
+from certify.analysis.problem import Problem, conversion
 from certify.engines import adjoint, running
 from certify.engines.contract import ErrorBound, Guarantee, Lost, Progress
 from certify.engines.decisions import Margin, margins

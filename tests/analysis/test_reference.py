@@ -8,7 +8,8 @@ import pytest
 from mpmath import mp, mpf
 
 from certify.analysis.bind import bind
-from certify.analysis.reference import at_points, conversion, over_region, stored_inputs
+from certify.analysis.problem import conversion
+from certify.analysis.reference import at_points, over_region, stored_inputs
 from certify.engines import adjoint
 from certify.graph.load import load
 from certify.number.enclosure import Enclosure
