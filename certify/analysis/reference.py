@@ -18,6 +18,7 @@ from certify.number.enclosure import Enclosure
 from certify.number.rounding import half_ulp, round_to
 from certify.number.upward import Array, up
 
+
 def stored_inputs(program: Program, inputs: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
     """Inputs as the runtime holds them, and inf radii where they overflow its format."""
     stored, radii = {}, {}

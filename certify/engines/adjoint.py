@@ -315,6 +315,8 @@ def _output(one: Sweep, name: str) -> tuple[Array, dict[str, Array], Array]:
     if tube is None or name not in one.steps:
         return full(tube, X.shape, 1), {}, full(tube, X.shape, 1)
     shares: dict[str, Array] = {}
+    if np.isinf(tube).all():  # infinite noise meets every row: nothing to gain
+        return np.array(tube), {one.state.lost_at: np.array([np.inf])} if one.state.lost_at else {}, np.zeros(X.shape)
     bound = one.bound(Functional(name, output_rows(X.shape)), shares)
     bound = np.minimum(bound, np.broadcast_to(tube, X.shape).reshape(-1))
     converted = add_up(np.zeros_like(bound), *(share for source, share in shares.items() if source in one.problem.radii))

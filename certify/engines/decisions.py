@@ -58,8 +58,11 @@ def margins(stored: Sweep, exact: Problem, output: str, bounds: Array, doubts: A
     rival = np.where(np.arange(classes) == top[:, None], np.inf, least)
     asked = ~(least > single) | (rival == rival.min(axis=1, keepdims=True))
     asked[every, top] = False
+    hopeless = np.isinf(single)  # infinite noise meets the difference as well
     pairs = np.argwhere(asked)
-    joint = add_up(_joint(stored, output, pairs, top, held.shape), doubt[pairs[:, 0], pairs[:, 1]])
+    joint = np.full(len(pairs), np.inf)
+    worth = ~hopeless[pairs[:, 0], pairs[:, 1]]
+    joint[worth] = add_up(_joint(stored, output, pairs[worth], top, held.shape), doubt[pairs[worth, 0], pairs[worth, 1]])
     joint = np.minimum(joint, single[pairs[:, 0], pairs[:, 1]])
     found = []
     for row in every:

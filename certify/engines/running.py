@@ -76,6 +76,11 @@ class State:
         self.tubes.update({name: lift(r) for name, r in self.problem.radii.items() if np.any(r)})
         self.lost = [None] * self.problem.cases
 
+    @property
+    def lost_at(self) -> str | None:
+        """The step at which the first case's bounds became infinite."""
+        return None if not self.lost or self.lost[0] is None else self.lost[0].value
+
     def operands(self, step: Step) -> tuple[tuple[Enclosure | None, ...], tuple[Array | None, ...]]:
         """(X, r) of a step, as rules want them."""
         X = tuple(None if name is None else self.problem.values[name] for name in step.operands)
@@ -124,11 +129,16 @@ class State:
     def _lose(self, step: Step, arrived: bool, case: int, extent: int) -> None:
         Y = self.problem.values[step.output]
         part = step.rule.name if step.rule.name == step.kind else f"{step.rule.name} inside {step.kind}"
-        if arrived:
+        swamped = [name for name in step.operands if name in self.problem.radii and np.isinf(self.problem.radii[name]).any()]
+        if swamped:
+            most = float(self.problem.values[swamped[0]].mag.max())
+            reason = f"{swamped[0]!r}, up to {most:.4g}, leaves the range of the format that it is stored in"
+        elif arrived:
             widest = [float(self.tubes[name].max()) for name in step.operands if name is not None and name in self.tubes]
             reason = f"{part} is unbounded within the error of its operands (up to {max(widest, default=0.0):.3g})"
         else:
-            reason = f"{part}: values up to {float(np.max(Y.mag)):.4g}, with their error, may leave the range of {step.arithmetic.storage.name}"
+            most = float(np.max(Y.mag))
+            reason = f"{part}: values up to {most:.4g}, with their error, may leave the range of {step.arithmetic.storage.name}"
         for i in [case] if extent == len(self.lost) else range(len(self.lost)):
             if self.lost[i] is None:
                 self.lost[i] = Lost(step.node, step.output, reason)

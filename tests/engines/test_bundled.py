@@ -17,7 +17,13 @@ MODELS = Path(__file__).resolve().parents[2] / "models"
 
 @pytest.mark.parametrize(
     ("name", "dtype"),
-    [("digits_cnn", "bf16"), ("digits_cnn", "fp8e4m3"), ("digits_transformer", "fp16"), ("residual_softmax", "tf32"), ("residual_softmax", "bf16")],
+    [
+        ("digits_cnn", "bf16"),
+        ("digits_cnn", "fp8e4m3"),
+        ("digits_transformer", "fp16"),
+        ("residual_softmax", "tf32"),
+        ("residual_softmax", "bf16"),
+    ],
 )
 def test_no_noise_within_the_local_bounds_leaves_the_output_bound(name: str, dtype: str) -> None:
     rows = np.load(MODELS / f"{name}.npz")["x"]

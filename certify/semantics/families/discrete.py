@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -30,6 +30,7 @@ class Discrete:
     limits:   limits(**attributes) -> (least, greatest) number that the result's type holds; beyond, the kernel is undefined.
     """
 
+    infinities: ClassVar[str] = "always"
     name: str
     since: int
     parameters: tuple[str, ...]

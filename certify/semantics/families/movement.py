@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,7 @@ class Movement:
     fills:     names of attributes that are constants which the operator fills in (0 where absent).
     """
 
+    infinities: ClassVar[str] = "always"
     name: str
     since: int
     parameters: tuple[str, ...]

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,7 @@ Flags: TypeAlias = npt.NDArray[np.bool_]
 class Selection:
     """A row. candidates(*numbers, **attributes) arranges element numbers as above; sign 1 takes the largest, -1 the smallest."""
 
+    infinities: ClassVar[str] = "always"
     name: str
     since: int
     parameters: tuple[str, ...]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -147,6 +147,7 @@ class Grouping:
 class Softmax:
     """A row. `logarithm`: LogSoftmax. `flattened`: opset < 13, where all axes from `axis` (1) on are one group."""
 
+    infinities: ClassVar[str] = "points"
     name: str
     since: int
     logarithm: bool

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -139,6 +139,7 @@ def _position_outcomes(sign: int) -> Callable[..., Enclosure]:
 class Store:
     """value(x) = x, delivered in the step's own storage format: a Cast between floats, the end of a fused kernel."""
 
+    infinities: ClassVar[str] = "always"
     name: str = "Store"
     domain: str = "certify"
     since: int = 1
