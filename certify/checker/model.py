@@ -239,13 +239,13 @@ def _pooled(model: Model, x: str, out: str, windows: Indices) -> None:
 
 
 def _move(move: Callable[[Model, Indices, list[str], Attributes], Indices]) -> Any:
-    """A movement: run on the numbers of the elements; constants are moved at once."""
+    """A movement: run on the numbers of the elements, -1 standing for 0; constants are moved at once."""
 
     def operator(model: Model, x: list[str], out: str, attributes: Attributes) -> None:
         moved = move(model, model.numbers(x[0]), x[1:], attributes)
         into = moved.reshape(-1)
         if x[0] in model.constants:
-            model.constants[out], model.shapes[out] = model.constants[x[0]][into], moved.shape
+            model.constants[out], model.shapes[out] = np.append(model.constants[x[0]], 0)[into], moved.shape
             return
         m = Mix(zeros(into.size, 1) + 1, into.reshape(-1, 1), math.prod(model.shapes[x[0]]), 0)
         model.add(Linear(out, [(x[0], m)], None, "none"), moved.shape)
@@ -266,6 +266,27 @@ def _identity(model: Model, numbers: Indices, rest: list[str], attributes: Attri
 def _flatten(model: Model, numbers: Indices, rest: list[str], attributes: Attributes) -> Indices:
     axis = int(attributes.get("axis", 1))
     return numbers.reshape(math.prod(numbers.shape[:axis]), -1)
+
+
+def _pad(model: Model, numbers: Indices, rest: list[str], attributes: Attributes) -> Indices:
+    _check(attributes, mode=b"constant", pads=..., value=0.0)
+    pads = model.integers[rest[0]] if rest else list(attributes["pads"])
+    filled = rest[1] if len(rest) > 1 else ""
+    if min(pads) < 0 or len(rest) > 2 or (filled and any(model.constants[filled])):
+        raise Unsupported("only with zeros around all axes")
+    return np.pad(numbers, list(zip(pads[: numbers.ndim], pads[numbers.ndim :], strict=True)), constant_values=-1)
+
+
+def _slice(model: Model, numbers: Indices, rest: list[str], attributes: Attributes) -> Indices:
+    _check(attributes)
+    starts, ends, *optional = (model.integers[name] for name in rest)
+    axes, steps = (*optional, *([list(range(len(starts))), [1] * len(starts)][len(optional) :]))
+    if min(steps) < 1:
+        raise Unsupported("only forwards")
+    where = [slice(None)] * numbers.ndim
+    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+        where[axis] = slice(start, end, step)
+    return numbers[tuple(where)]
 
 
 def _transpose(model: Model, numbers: Indices, rest: list[str], attributes: Attributes) -> Indices:
@@ -314,8 +335,8 @@ def _multiply(model: Model, x: list[str], out: str, attributes: Attributes) -> N
 _OPERATORS: dict[str, Any] = {
     "Add": _sum(1), "AveragePool": _average, "Constant": None, "Conv": _conv, "Flatten": _move(_flatten), "Gemm": _gemm,
     "GlobalAveragePool": _global_average, "GlobalMaxPool": _global_max, "Identity": _move(_identity), "MatMul": _matmul,
-    "MaxPool": _max_pool, "Mul": _multiply, "Relu": _relu, "Reshape": _move(_reshape), "Squeeze": _move(_squeeze),
-    "Sub": _sum(-1), "Transpose": _move(_transpose), "Unsqueeze": _move(_unsqueeze),
+    "MaxPool": _max_pool, "Mul": _multiply, "Pad": _move(_pad), "Relu": _relu, "Reshape": _move(_reshape), "Slice": _move(_slice),
+    "Squeeze": _move(_squeeze), "Sub": _sum(-1), "Transpose": _move(_transpose), "Unsqueeze": _move(_unsqueeze),
 }  # fmt: skip
 
 

@@ -110,6 +110,25 @@ NETWORKS = {
         [1, 4, 8, 4],
         {"W": _sown(6, 2, 3, 2), "b": _sown(6), "axes": np.array([1], dtype=np.int64)},
     ),
+    "cut out and padded": (
+        [
+            helper.make_node("Slice", ["x", "starts", "ends", "axes", "steps"], ["a"]),
+            helper.make_node("Pad", ["a", "pads", "zero"], ["b"]),
+            helper.make_node("Conv", ["b", "W"], ["c"]),
+            helper.make_node("Slice", ["c", "starts", "ends"], ["d"]),
+            helper.make_node("Relu", ["d"], ["y"]),
+        ],
+        [1, 2, 6, 7],
+        {
+            "starts": np.array([0, -2, 1, -9]),
+            "ends": np.array([1, 2**62, 5, -1]),
+            "axes": np.array([0, 1, 3, 2]),
+            "steps": np.array([1, 1, 2, 1]),
+            "pads": np.array([0, 0, 1, 2, 0, 0, 3, 4]),
+            "zero": np.zeros((), dtype=np.float32),
+            "W": _sown(2, 2, 2, 2),
+        },
+    ),
     "constant on the left": (
         [
             helper.make_node("Reshape", ["x", "shape"], ["a"]),
