@@ -61,7 +61,7 @@ class Form(Protocol):
         ...
 
     def largest(self, A: Array, B: Array, **attributes: Any) -> Array:
-        """For non-negative A and B: at least max a_i b_i for each output element, up to four roundings."""
+        """For non-negative A and B: at least max a_i b_i for each output element, one rounded product of two of their elements."""
         ...
 
     def extent(self, A: Shape, B: Shape, **attributes: Any) -> Extent: ...
@@ -111,6 +111,12 @@ def _factors_of(X: Operands) -> tuple[Enclosure, Enclosure]:
     if X[0] is None or X[1] is None:
         raise ValueError("a bilinear operator needs both factors")
     return X[0], X[1]
+
+
+def _is_short(x: Array) -> bool:
+    """fp32 numbers within [2^-100, 2^100], or 0: the product of two is a float64, and a power of two stays one."""
+    with np.errstate(over="ignore", under="ignore"):
+        return bool(((x == x.astype(np.float32)) & ((x == 0.0) | ((x >= 2.0**-100) & (x <= 2.0**100)))).all())
 
 
 def _is_integral(x: Array) -> bool:
@@ -286,7 +292,8 @@ class Bilinear:
         total = _bounded(self.form, a, b, extent.terms, attributes)
         terms = max(1, extent.terms)
         with np.errstate(invalid="ignore", over="ignore"):
-            largest = inflate(np.asarray(self.form.largest(a, b, **attributes)), 4)
+            largest = np.asarray(self.form.largest(a, b, **attributes))
+            largest = largest if _is_short(a) and _is_short(b) else inflate(largest, 4)
             # One product is at most the sum of all, also where the product of maxima underflowed or 0 met inf.
             largest = np.where(largest >= _SAFE, np.minimum(largest, total), total)
         nonzero = _nonzero(self.form, a, b, terms, attributes)
@@ -299,6 +306,16 @@ class Bilinear:
         ones = [_bounded(self.form, x, y, terms, attributes) for x, y in ((np.ones_like(a), b), (a, np.ones_like(b)))]
         bound = _scaled_dot(arithmetic, terms, abs(alpha), (total, largest, add_up(*ones)), magnitude, c, nonzero)
         return np.where(np.isfinite(total), bound, np.inf)
+
+    def condition(self, X: Operands, **attributes: Any) -> Array:
+        """kappa = (sum |a_i b_i| + |c|) / |sum a_i b_i + c| at mid X (Higham, section 3.1); NaN where all is 0, inf where all cancels.
+
+        A figure for people, not a bound: float64, to nearest.
+        """
+        middles = [x.mid for x in X if x is not None]
+        sizes = self._absolute([np.abs(m) for m in middles], attributes)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            return np.asarray(sizes / np.abs(self.value(*middles, **attributes)))
 
     def quantum(self, quantum: Sequence[Array | float], **attributes: Any) -> Array | float:
         """q_A q_B divides a product elementwise; nothing is claimed for sums of products."""
