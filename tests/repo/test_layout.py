@@ -96,3 +96,10 @@ def test_links_lead_somewhere(root: Path, document: str) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", prose):
         if not target.startswith("https://"):
             assert (path.parent / target).exists(), target
+
+
+def test_every_guide_is_run_by_a_test(root: Path) -> None:
+    guides = sorted(path.name for path in (root / "docs").glob("adding-*.md"))
+    assert len(guides) >= 3
+    tests = "".join(path.read_text(encoding="utf-8") for path in (root / "tests").rglob("test_*.py") if path != Path(__file__))
+    assert [guide for guide in guides if guide not in tests] == []
