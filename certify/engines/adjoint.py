@@ -72,7 +72,15 @@ class Sweep:
         Rounding grows with the computed magnitude, |z| plus the deviation that arrives. Where a loose tube would swell
         it, what arrives is bounded by rows of its own first, before the rounding is added.
         """
+        contaminated = self.state.contaminated(step)
+        if contaminated is not None and contaminated.all():
+            self.noise[step.output] = np.full(self.problem.values[step.output].shape, np.inf)
+            self.state.record(step, self.noise[step.output], np.zeros(self.problem.values[step.output].shape))
+            return
         arriving = self._linearize(step)
+        if contaminated is not None:
+            arriving = np.where(contaminated, np.inf, arriving)
+            self.noise[step.output] = np.where(contaminated, np.inf, self.noise[step.output])
         beta = self.state.local_rounding(step, arriving)
         if self.state.rounding and np.any(arriving > LOOSE * np.mean(self.problem.values[step.output].mag)):
             swollen = beta > (1.0 + SWELL) * self.state.local_rounding(step, np.zeros_like(arriving))
@@ -185,7 +193,7 @@ class Sweep:
     def prepare(self, step: Step, limit: float) -> None:
         """Refine the tubes of a nonlinear step's operands before it is entered, where its remainder would matter."""
         X, r = self.state.operands(step)
-        if all(radius is None for radius in r) or step.rule.is_linear(X, r):
+        if all(radius is None for radius in r) or step.rule.is_linear(X, r) or self.state.contaminated(step) is not None:
             return
         matters = self._matters(step, X, r)
         if not matters.any():

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import overload
 
 import numpy as np
+import numpy.typing as npt
 
 from certify.analysis.problem import Problem, Step
 from certify.engines.contract import ErrorBound, Guarantee, Lost, Progress
@@ -114,6 +115,26 @@ class State:
         self.quanta[step.output] = _stored_quantum(step.arithmetic.storage, smallest, exact)
         return lift(beta)
 
+    def contaminated(self, step: Step) -> npt.NDArray[np.bool_] | None:
+        """Where the result may be NaN or infinite because an operand may be, (cases or 1, ...) against the result; None: nowhere.
+
+        An infinite tube does not say "any real number": the value may have overflowed, and NaN passes through bounded
+        functions, through products with 0 and through comparisons. Copies alone carry it no further than what they copy.
+        """
+        shape = self.problem.values[step.output].shape
+        found: npt.NDArray[np.bool_] | None = None
+        for name in step.operands:
+            tube = None if name is None or getattr(step.rule, "copies", False) else self.tubes.get(name)
+            if tube is None or not np.isinf(tube).any():
+                continue
+            mask = np.isinf(tube)
+            if step.rule.pointwise and mask.ndim <= len(shape):
+                mask = mask.reshape(mask.shape[0], *(1,) * (len(shape) - mask.ndim), *mask.shape[1:])
+            else:
+                mask = mask.reshape(mask.shape[0], -1).any(axis=1).reshape(-1, *(1,) * (len(shape) - 1))
+            found = mask if found is None else found | mask
+        return None if found is None else np.broadcast_to(found, np.broadcast_shapes(found.shape, shape))
+
     def record(self, step: Step, arriving: Array, beta: Array) -> None:
         """Remember the step's tube, what arrives plus what is born; none where it is zero. Note the first infinite one per case."""
         tube = np.array(np.broadcast_to(add_up(arriving, beta), self.problem.values[step.output].shape))
@@ -148,8 +169,14 @@ def advance(state: State, step: Step) -> None:
     """The running tube of one more step (recorded in `state`)."""
     X, r = state.operands(step)
     Y = state.problem.values[step.output]
+    contaminated = state.contaminated(step)
+    if contaminated is not None and contaminated.all():
+        state.record(step, np.full(Y.shape, np.inf), np.zeros(Y.shape))
+        return
     moved = any(radius is not None for radius in r)
     modulus = step.rule.modulus(X, r, **step.attributes) if moved else np.zeros((1,) * len(Y.shape))
+    if contaminated is not None:
+        modulus = np.where(contaminated, np.inf, modulus)
     beta = state.local_rounding(step, modulus)
     state.record(step, add_up(modulus, state.problem.defects.get(step.output, 0.0)), beta)
 
