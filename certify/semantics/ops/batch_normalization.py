@@ -36,10 +36,13 @@ def _sum_with_epsilon(variance: Enclosure, attributes: dict[str, Any]) -> Enclos
 
 @dataclass(frozen=True, slots=True)
 class BatchNormalization:
-    """Parameters must be exactly known and must not deviate; x is what is analysed.
+    """Parameters are exactly known constants; where storing them moves them (r), that is remainder. x is what is analysed.
 
     L is s' = scale / sqrt(var + epsilon) per channel. push multiplies by its float64 value, four roundings away from
     exact (sum, root, quotient, product): terms = 4 pays for them.
+
+    With parameters within r of theirs, s the slope and t = x - mean: the result is s^ (x + d - mean^) + B^, hence
+    f^ - f - s d = (s^ - s)(t + d - (mean^ - mean)) - s (mean^ - mean) + (B^ - B), each factor enclosed.
     """
 
     since: int
@@ -48,7 +51,7 @@ class BatchNormalization:
     parameters: tuple[str, ...] = ("X", "scale", "B", "input_mean", "input_var")
     static: frozenset[str] = frozenset()
     outputs: int = 1
-    nonlinear: bool = False
+    nonlinear: bool = True
     pointwise: bool = False
 
     def value(self, *x: Any, **attributes: Any) -> Any:
@@ -80,14 +83,12 @@ class BatchNormalization:
         return add(multiply(self._slope(scale, variance, attributes), subtract(x, mean)), bias)
 
     def is_linear(self, X: Operands, r: Radii) -> bool:
-        """Always: anything else is refused."""
-        return True
+        """Unless the parameters deviate."""
+        return all(radius is None for radius in r[1:])
 
     def linearize(self, X: Operands, r: Radii, **attributes: Any) -> Linearization:
-        """s' d; no remainder."""
+        """s' d; the remainder is what deviating parameters do."""
         _refuse_training(attributes)
-        if any(radius is not None for radius in r[1:]):
-            raise UnsupportedOperator("its parameters must be constants")
         x, (scale, _, _, variance) = self._parameters(X)
         slope = self._slope(scale, variance, attributes).mag
         signed = scale.lo / np.sqrt(variance.lo + float(attributes.get("epsilon", 1e-5)))
@@ -102,11 +103,30 @@ class BatchNormalization:
         def magnitude(d: Tangents) -> Array:
             return zero if d[0] is None else mul_up(slope, d[0])
 
-        return Linearization(push, pull, magnitude, zero, zero, 4)
+        return Linearization(push, pull, magnitude, zero, self._moved(X, r, attributes), 4)
+
+    def _moved(self, X: Operands, r: Radii, attributes: dict[str, Any]) -> Array:
+        """The remainder of deviating parameters (see the class), 0 without any; inf where var + epsilon may not be positive."""
+        x, (scale, bias, mean, variance) = self._parameters(X)
+        zero = np.zeros((1, *x.shape[1:]))
+        if self.is_linear(X, r):
+            return zero
+        radii = [
+            np.zeros(p.shape) if q is None else _columns(q, len(x.shape)) for p, q in zip((scale, bias, mean, variance), r[1:], strict=True)
+        ]
+        total = _sum_with_epsilon(variance.widen(radii[3]), attributes)
+        lost = ~(total.lo > 0.0)
+        total = Enclosure(np.where(lost, 1.0, total.lo), np.where(lost, 1.0, total.hi))
+        moved = divide(scale.widen(radii[0]), Enclosure(down(np.sqrt(total.lo)), up(np.sqrt(total.hi))))
+        slope = self._slope(scale, variance, attributes)
+        turned = subtract(moved, slope).mag
+        reach = add_up(subtract(x, mean).mag, zero if r[0] is None else r[0], radii[2])
+        return np.where(lost, np.inf, add_up(mul_up(turned, reach), mul_up(slope.mag, radii[2]), radii[1]))
 
     def modulus(self, X: Operands, r: Radii, **attributes: Any) -> Array:
-        """|s'| r."""
-        return self.linearize(X, r, **attributes).magnitude(r)
+        """|s'| r and the remainder."""
+        linear = self.linearize(X, r, **attributes)
+        return add_up(linear.magnitude(r), linear.radius)
 
     def rounding(
         self, X: Operands, r: Radii, arithmetic: Arithmetic, magnitude: Array, quantum: Sequence[Array | float], **attributes: Any
@@ -120,8 +140,12 @@ class BatchNormalization:
         eta each: in s' (times |x| + |mean|), in 1/sqrt (also times |scale|), in products and differences (times |s'|, |scale| or
         1), and relative eta / (var + eps) under the root. A wider kernel format adds the store.
         """
-        x, (scale, bias, mean, variance) = self._parameters(X)
+        x, held = self._parameters(X)
+        moved = [q if q is None else _columns(q, len(x.shape)) for q in r[1:]]
+        scale, bias, mean, variance = (p.widen(q) for p, q in zip(held, moved, strict=True))
         u, eta = arithmetic.unit_roundoff, arithmetic.underflow
+        if bool(np.any(_sum_with_epsilon(variance, attributes).lo <= 0.0)):
+            return np.full(magnitude.shape, np.inf)
         slope = self._slope(scale, variance, attributes).mag
         size = x.mag if r[0] is None else add_up(x.mag, r[0])
         reach = add_up(size, mean.mag)
