@@ -7,6 +7,7 @@ import pytest
 from mpmath import mp, mpf
 
 from certify.number.enclosure import Enclosure
+from certify.semantics import ops  # noqa: F401 (fills the table)
 from certify.semantics.contract import lookup
 
 EPSILON = float(np.float32(1e-3))
