@@ -81,9 +81,11 @@ class Sweep:
         if contaminated is not None:
             arriving = np.where(contaminated, np.inf, arriving)
             self.noise[step.output] = np.where(contaminated, np.inf, self.noise[step.output])
-        beta = self.state.local_rounding(step, arriving)
-        if self.state.rounding and np.any(arriving > LOOSE * np.mean(self.problem.values[step.output].mag)):
-            swollen = beta > (1.0 + SWELL) * self.state.local_rounding(step, np.zeros_like(arriving))
+        loose = self.state.rounding and bool(np.any(arriving > LOOSE * np.mean(self.problem.values[step.output].mag)))
+        least = self.state.local_rounding(step, np.zeros_like(arriving)) if loose else None
+        beta = self.state.local_rounding(step, arriving)  # last: the quantum that it notes must be that of what really arrives
+        if least is not None:
+            swollen = beta > (1.0 + SWELL) * least
             if swollen.any():
                 self.state.record(step, arriving, np.zeros_like(arriving))
                 self.refine(step.output, np.broadcast_to(swollen, arriving.shape), limit)

@@ -33,3 +33,30 @@ def test_a_dot_product_may_fall_into_the_binade_below_its_exact_result() -> None
         add = next(node for node in certificate.nodes if node.name == "add")
         assert add.local_max is not None
         assert add.local_max >= born
+
+
+def test_what_arrives_may_fall_into_the_binade_below_though_no_rounding_is_born() -> None:
+    """|a| rounds nothing, however far a is off: a is just above 1, computed just below, and adding c to it rounds."""
+    x = np.array([[float.fromhex("0x1.560bc4p+19"), float.fromhex("0x1.5b2f8cp+19")]], dtype=np.float32)
+    w = np.array([[float.fromhex("0x1.03d8ep+0")], [-1.0]], dtype=np.float32)
+    k, c = np.float32(float.fromhex("0x1.faea2ep-1")), np.float32(0.5 + 2.0**-23)
+    a = np.float32((np.float32(x[0, 0] * w[0, 0]) - x[0, 1]) * k)
+    exact_a = float(np.sum(x[0].astype(np.float64) * w[:, 0].astype(np.float64))) * float(k)
+    assert a < 1.0 < exact_a
+    born = abs(float(np.float32(a + c)) - (float(a) + float(c)))
+    assert born > 0.0
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["d"], name="dot"),
+        helper.make_node("Mul", ["d", "k"], ["a"], name="mul"),
+        helper.make_node("Abs", ["a"], ["b"], name="abs"),
+        helper.make_node("Add", ["b", "c"], ["z"], name="add"),
+    ]
+    constants = [numpy_helper.from_array(v, name) for v, name in ((w, "w"), (np.array([k]), "k"), (np.array([c]), "c"))]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2])]
+    outputs = [helper.make_tensor_value_info("z", TensorProto.FLOAT, [1, 1])]
+    model = helper.make_model(helper.make_graph(nodes, "swept", inputs, outputs, constants), opset_imports=[helper.make_opsetid("", 13)])
+    for engine in ("adjoint", "running"):
+        certificate = certify.certify(model, data={"x": x}, engine=engine, validate=False)
+        add = next(node for node in certificate.nodes if node.name == "add")
+        assert add.local_max is not None
+        assert add.local_max >= born
