@@ -36,7 +36,7 @@ class Program:
     steps:    topological order.
     exact:    constants over the reals, (1, *shape) float64.
     stored:   the same rounded into the format that the reading step uses; the same object where nothing changes.
-    swamped:  constants with elements that overflow their format: name -> boolean mask (1, *shape).
+    swamped:  constants with elements that become NaN in their format (fp8e4m3): name -> boolean mask (1, *shape).
     formats:  format of every value as it is held (None: integers and booleans).
     declared: format in which the model declares its inputs.
     """
@@ -94,6 +94,7 @@ class _Binder:
     formats: dict[str, Format | None] = field(default_factory=dict)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
+    delivered: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         for name, value in self.graph.values.items():
@@ -162,7 +163,7 @@ class _Binder:
         if storage is None:
             return
         rounded = round_to(exact, storage, mode)
-        lost = ~np.isfinite(rounded) & np.isfinite(exact)
+        lost = np.isnan(rounded) & np.isfinite(exact)  # one that becomes infinite is infinite: a mask of -3.4e38 in fp16
         if lost.any():
             self.swamped[name] = lost
             rounded = np.where(lost, np.copysign(storage.max, exact), rounded)
@@ -173,7 +174,7 @@ class _Binder:
         known = [parameter for parameter in rule.parameters if parameter not in rule.static]
         constants = {p: self.exact[name][0] for p, name in zip(known, operands, strict=False) if name in self.exact}
         shapes = tuple(() if name is None else self.shapes[name] for name in operands)
-        expansion = Expansion(node.outputs[0] or node.name, tuple(operands), shapes, tuple(node.outputs), constants, self.profile.style)
+        expansion = Expansion(self._prefix(node), tuple(operands), shapes, tuple(node.outputs), constants, self.profile.style)
         primitives, fresh = rule.expand(expansion, **attributes)
         first = next(output for output in node.outputs if output is not None)
         storage = self.formats[first]
@@ -196,6 +197,13 @@ class _Binder:
                 continue
             self._step(found, primitive.name, list(primitive.operands), primitive.output, primitive.attributes, node, primitive.inner)
 
+    def _prefix(self, node: Node) -> str:
+        """What the node's inner names start with, so that none of them is a name of the model's own."""
+        prefix = next(output for output in node.outputs if output is not None)
+        while any(name.startswith(f"{prefix}/") for name in self.graph.values):
+            prefix += "'"
+        return prefix
+
     def _step(
         self, rule: Any, kernel: str, operands: Sequence[str | None], output: str, attributes: dict[str, Any], node: Node, inner: bool
     ) -> None:
@@ -204,6 +212,9 @@ class _Binder:
         entered = [self._convert(kernel, name, storage, node) if i < 2 else name for i, name in enumerate(operands)]
         formats = [None if name is None else self.formats[name] for name in entered]
         arithmetic: Arithmetic = ExactArithmetic() if storage is None else self.profile.arithmetic(kernel, formats, storage, inner)
+        if output in self.delivered or output in self.exact:
+            raise ValueError(f"two steps deliver {output!r}")
+        self.delivered.add(output)
         self.steps.append(Step(rule, tuple(entered), output, attributes, arithmetic, node.name, node.op_type, inner))
         if output not in self.shapes:
             self.shapes[output] = self._shape(rule, entered, attributes)
@@ -223,6 +234,8 @@ class _Binder:
             return name
         target, mode = entry
         converted = f"{name}@{target.name}"
+        while converted in self.graph.values:
+            converted += "'"
         if converted in self.formats:
             return converted
         self.formats[converted] = target

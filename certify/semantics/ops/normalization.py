@@ -93,7 +93,7 @@ def _grouped(e: Expansion, groups: int, each: tuple[int, int], epsilon: float, k
     y = e.outputs[0] or e.name("output")
     split = (shape[0], groups, shape[1] // groups, math.prod(shape[2:]))
     roots, constants = _reciprocal_root(e, e.name("variance"), epsilon)
-    folded = ("shifted", "grouped", "mean", "reciprocal", "scale", "bias")
+    folded = ("affine", "grouped", "mean", "reciprocal", "scale", "bias")
     return [
         Primitive("Reshape", (e.operands[0],), e.name("grouped"), {"shape": np.asarray(split), "allowzero": 1}),
         Primitive("Reshape", (e.operands[1],), e.name("scale"), {"shape": np.asarray((1, *each, 1))}),
@@ -104,7 +104,7 @@ def _grouped(e: Expansion, groups: int, each: tuple[int, int], epsilon: float, k
         Primitive("Sub", (e.name("grouped"), e.name("mean")), e.name("centred")),
         Primitive("Mul", (e.name("centred"), e.name("reciprocal")), e.name("normal")),
         Primitive("Mul", (e.name("normal"), e.name("scale")), e.name("scaled")),
-        Primitive("Add", (e.name("scaled"), e.name("bias")), e.name("shifted")),
+        Primitive("Add", (e.name("scaled"), e.name("bias")), e.name("affine")),
         Primitive("Reassociated", tuple(e.name(part) for part in folded), e.name("stored"), inner=False, domain="certify"),
         Primitive("Reshape", (e.name("stored"),), y, {"shape": np.asarray(shape), "allowzero": 1}, inner=False),
     ], constants
