@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 
 from certify.number.formats import FORMATS
-from certify.profiles import UnknownProfile, profile_named, profiles
+from certify.profiles import UnknownProfile, UnsuitableProfile, profile_named, profiles
 from certify.profiles.contract import Profile
 from certify.semantics.contract import Arithmetic
 
@@ -90,7 +90,7 @@ def test_what_a_profile_does_not_cover_is_refused(name: str, dtype: str, accumul
 
 
 def test_ort_cpu_refuses_tensors_that_the_model_declares_narrow() -> None:
-    with pytest.raises(ValueError, match="bf16 tensors"):
+    with pytest.raises(UnsuitableProfile, match="bf16 tensors"):
         profile_named("ort-cpu", None, None, "any").storage(BF16)
 
 

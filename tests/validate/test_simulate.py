@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
+from certify.engines import adjoint
 from certify.number.formats import FORMATS
 from certify.number.rounding import round_to
 from certify.validate.emulate import Emulator
@@ -144,3 +145,16 @@ def test_convolutions_agree_with_the_runtime(groups, attributes):
     plain = np.stack([run_onnxruntime(graph, {"x": case})["y"] for case in x])
     assert got.shape == plain.shape
     assert np.allclose(got, plain, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(("op", "attributes"), [("ReduceSum", {}), ("ReduceMean", {}), ("ReduceL1", {}), ("ReduceSumSquare", {})])
+def test_a_sum_of_one_term_goes_through_a_narrow_accumulator(op, attributes):
+    """43072 is a number of fp16, and 43008 its nearest of bf16."""
+    nodes = [helper.make_node(op, ["x"], ["y"], axes=[0], **attributes)]
+    graph = model(nodes, {"x": [1, 2]}, {"y": [1, 2]}, opset=12)
+    program = program_of(graph, "wide", "fp16", "bf16")
+    x = np.array([[[43072.0, 1.0625]]]) if op != "ReduceSumSquare" else np.array([[[181.25, 1.0625]]])
+    held, stored, exact = problems(program, {"x": x})
+    moved = np.abs(Simulator(program).run(held, SEQUENTIAL)["y"] - exact.values["y"].mid)
+    assert moved.max() > 16.0
+    assert (moved <= adjoint.solve(stored)[0].outputs["y"]).all()

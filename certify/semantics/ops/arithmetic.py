@@ -121,10 +121,10 @@ def mean_rounding(arithmetic: Arithmetic, n: int, total: Array, magnitude: Array
 
     n = 2^k: the division is exact but for underflow, and E holds the store. Otherwise the division rounds once in the
     accumulator's format, twice with 1/n rounded first, and the store last; without a wider accumulator the last two are
-    one, which arithmetic.round covers. The sum itself must not overflow in the accumulator.
+    one, which arithmetic.round covers. The sum itself must not overflow in the accumulator. n = 1 divides by 1, exactly.
     """
     if n <= 1:
-        return arithmetic.round(magnitude)
+        return arithmetic.sum(1, total, magnitude, largest, nonzero)
     u, eta = arithmetic.unit_roundoff, arithmetic.underflow
     scale = 2.0 ** -(n - 1).bit_length()
     per_term = 1.0 if scale * n == 1.0 else float(inflate(np.asarray(1.0 / (scale * n)), 1))
@@ -165,7 +165,18 @@ def _variadic_mean_rounding(arithmetic: Arithmetic, sizes: Sizes) -> Array:
 
 def _addition(name: str, since: int) -> Linear:
     return Linear(
-        name, since, ("A", "B"), _add, _add, _spread_back, _elementwise_extent, _one_rounding, _add_interval, _least_quantum, pointwise=True
+        name,
+        since,
+        ("A", "B"),
+        _add,
+        _add,
+        _spread_back,
+        _elementwise_extent,
+        _one_rounding,
+        _add_interval,
+        _least_quantum,
+        pointwise=True,
+        infinities="points",
     )
 
 

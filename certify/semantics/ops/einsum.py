@@ -187,10 +187,8 @@ def _unary_extent(shapes: Sequence[Shape], equation: str = "", **_: Any) -> tupl
 
 
 def _unary_rounding(arithmetic: Arithmetic, sizes: Sizes, **attributes: Any) -> Array:
-    """A sum of `terms` elements in any order that the profile admits; one element is at most stored."""
+    """A sum of `terms` elements in any order that the profile admits; a single one goes through the accumulator too."""
     x = sizes.operands[0]
-    if sizes.terms == 1:
-        return arithmetic.round(sizes.magnitude, _least(sizes.quantum))
     total = inflate(np.asarray(_sum_over(x, **attributes)), sizes.terms)
     return arithmetic.sum(sizes.terms, total, sizes.magnitude, np.minimum(total, x.max(initial=0.0)))
 

@@ -74,9 +74,7 @@ def _extent(shapes: Sequence[Shape], **attributes: Any) -> tuple[Shape, int, int
 
 
 def _sum_rounding(arithmetic: Arithmetic, sizes: Sizes, **attributes: Any) -> Array:
-    """n - 1 additions in any order that the profile admits; a sum of one term is at most stored."""
-    if sizes.terms == 1:
-        return arithmetic.round(sizes.magnitude, _sum_quantum(sizes.quantum))
+    """n - 1 additions in any order that the profile admits; a single term goes through the accumulator too, which may be narrow."""
     total, largest = sums_and_largest(sizes, attributes)
     return arithmetic.sum(sizes.terms, total, sizes.magnitude, largest, nonzero_terms(sizes, attributes))
 
@@ -143,11 +141,11 @@ def _cumsum_rounding(arithmetic: Arithmetic, sizes: Sizes, **attributes: Any) ->
     accumulator and one in storage, to nearest or truncated, enlarge by less than 1 + 4u together.
     """
     n = sizes.terms
-    if n <= 1:
-        return arithmetic.round(sizes.magnitude, _sum_quantum(sizes.quantum))
     total = inflate(np.asarray(_cumsum(sizes.operands[0], **attributes)), n)
     largest = np.broadcast_to(sizes.operands[0].max(initial=0.0), total.shape)
     once = arithmetic.sum(n, total, sizes.magnitude, largest)
+    if n <= 1:
+        return once
     with np.errstate(over="ignore"):
         growth = np.exp(4.0 * n * arithmetic.storage.unit_roundoff)
         each = arithmetic.round(inflate(total * growth, 8), _sum_quantum(sizes.quantum))
