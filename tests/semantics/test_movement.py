@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import TensorProto, helper
 
+import certify
 from certify.number.enclosure import Enclosure
 from certify.number.upward import Array
 from certify.semantics.contract import lookup
@@ -66,3 +69,18 @@ def test_gather_by_case() -> None:
     assert pulled[1] is None
     assert np.array_equal(pulled[0][:, :, 0], [[1.0, 0.0, 0.0, 1.0], [0.0, 2.0, 0.0, 0.0]])
     assert linear.terms == 2
+
+
+@pytest.mark.parametrize(("fill", "free"), [(0.1, False), (1.5, True), (0.0, True)])
+def test_what_padding_fills_in_is_stored_too(fill: float, free: bool) -> None:
+    """Pad's attribute is a number of the model's format; in bf16 the runtime fills in the nearest number of that."""
+    pad = helper.make_node("Pad", ["x"], ["y"], pads=[0, 0, 0, 1], value=fill)
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 1])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2])]
+    model = helper.make_model(helper.make_graph([pad], "pad", inputs, outputs), opset_imports=[helper.make_opsetid("", 10)])
+    held = float(np.float32(fill).astype(ml_dtypes.bfloat16))
+    for engine in ("adjoint", "running"):
+        found = certify.certify(model, dtype="bf16", data={"x": np.ones((1, 1), np.float32)}, engine=engine, validate=False).outputs["y"]
+        assert found.absolute_bound[0, 0, 0] == 0.0
+        assert found.absolute_bound[0, 0, 1] >= abs(held - float(np.float32(fill)))
+        assert (found.absolute_bound[0, 0, 1] == 0.0) == free

@@ -170,8 +170,21 @@ class Movement:
     def rounding(
         self, X: Operands, r: Radii, arithmetic: Arithmetic, magnitude: Array, quantum: Sequence[Array | float], **attributes: Any
     ) -> Array:
-        """A copy of a stored number is that number, unless it is delivered in a narrower format."""
-        return copied(arithmetic, magnitude, [q for i, q in enumerate(quantum) if i not in self.steering])
+        """A copy of a stored number is that number, unless it is delivered in a narrower format; what is filled in is stored first."""
+        copies = copied(arithmetic, magnitude, [q for i, q in enumerate(quantum) if i not in self.steering])
+        stored = [self._stored(arithmetic, float(attributes.get(name, 0.0))) for name in self.fills]
+        if not any(stored):
+            return copies
+        _, filled = self._map(X, attributes)
+        return np.where(filled, max(stored), copies)
+
+    def _stored(self, arithmetic: Arithmetic, fill: float) -> float:
+        """Error of a constant of the operator's own in the storage format: one rounding, none of an infinity."""
+        if not np.isfinite(fill):
+            return 0.0
+        numerator, denominator = fill.as_integer_ratio()
+        lowest_bit = (numerator & -numerator) / denominator
+        return float(np.max(arithmetic.round(np.abs(np.full(1, fill)), lowest_bit)))
 
     def quantum(self, quantum: Sequence[Array | float], **attributes: Any) -> Array | float:
         """The smallest quantum of all copied operands divides every copy; a constant filled in that is not 0 makes it unknown."""
