@@ -150,10 +150,12 @@ class State:
     def _lose(self, step: Step, arrived: bool, case: int, extent: int) -> None:
         Y = self.problem.values[step.output]
         part = step.rule.name if step.rule.name == step.kind else f"{step.rule.name} inside {step.kind}"
-        swamped = [name for name in step.operands if name in self.problem.radii and np.isinf(self.problem.radii[name]).any()]
+        given = [name for name in step.operands if name is not None and name not in self.problem.produced]
+        swamped = [
+            name for name in given if np.isinf(self.problem.radii.get(name, 0.0)).any() or np.isinf(self.problem.values[name].lo).any()
+        ]
         if swamped:
-            most = float(self.problem.values[swamped[0]].mag.max())
-            reason = f"{swamped[0]!r}, up to {most:.4g}, leaves the range of the format that it is stored in"
+            reason = f"{swamped[0]!r} leaves the range of the format that it is stored in"
         elif arrived:
             widest = [float(self.tubes[name].max()) for name in step.operands if name is not None and name in self.tubes]
             reason = f"{part} is unbounded within the error of its operands (up to {max(widest, default=0.0):.3g})"

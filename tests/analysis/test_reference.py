@@ -108,3 +108,31 @@ def test_no_arithmetic_sees_an_infinite_operand() -> None:
     found = program(text)
     problem = at_points(found, found.exact, {"x": np.array([[[-1.0, 2.0]]])}, {})
     assert np.isinf(adjoint.solve(problem)[0].outputs["y"]).all()
+
+
+MASKED = """
+<ir_version: 9, opset_import: ["" : 17]>
+g (float[N, 4] x) => (float[N, 4] y) <float[1, 4] mask = {0, -3.4028235e38, 0, MORE}> { a = Mul(x, x)  b = Add(a, mask)  y = Softmax(b) }
+"""
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "bf16"])
+def test_a_mask_that_becomes_infinite_costs_nothing(dtype: str) -> None:
+    """-3.4e38 is -inf in 16 bits; a score plus -inf is -inf, and its probability is 0 in every run."""
+    found = program(MASKED.replace("MORE", "-1e9"), dtype)
+    points = {"x": np.array([[[0.5, 1.0, 2.0, -1.0]]])}
+    held, radii = stored_inputs(found, points)
+    bound, _ = adjoint.solve(at_points(found, found.stored, held, radii))
+    exact = at_points(found, found.exact, points, {})
+    assert np.isfinite(bound.outputs["y"]).all()
+    assert exact.values["y"].lo[0, 0, 1] < 1e-200
+    assert 0.0 < bound.outputs["y"][0, 0, 0] < 0.05
+    assert bound.outputs["y"][0, 0, 1] < 1e-6
+
+
+def test_a_mask_that_hides_everything_in_storage_has_no_bound() -> None:
+    """In exact arithmetic the largest of four hidden scores wins; in fp16 all are -inf, and the softmax is NaN."""
+    found = program(MASKED.replace("{0,", "{-1e9,").replace(", 0, MORE", ", -1e9, -1e9"), "fp16")
+    held, radii = stored_inputs(found, {"x": np.array([[[0.5, 1.0, 2.0, -1.0]]])})
+    bound, _ = adjoint.solve(at_points(found, found.stored, held, radii))
+    assert np.isinf(bound.outputs["y"]).all()

@@ -42,6 +42,7 @@ class Linear:
     kernel:    (arithmetic, Sizes) -> rounding.
     interval:  an exact enclosure where it can be had.
     divisor:   quantum, the power of two that divides the result; None claims nothing.
+    infinities: "points" for a sum in which one infinite term (a mask) is the result, whatever is added to it.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Linear:
     outputs: int = 1
     pointwise: bool = False
     nonlinear: bool = False
+    infinities: str = "none"
 
     def value(self, *x: Any, **attributes: Any) -> Any:
         """L x."""
@@ -71,7 +73,9 @@ class Linear:
         """
         given = _given(X)
         if self.interval is not None:
-            return self.interval(*given, **attributes)
+            Y = self.interval(*given, **attributes)
+            masked = self._masked(given)
+            return Y if masked is None else Enclosure(np.where(np.isnan(masked), Y.lo, masked), np.where(np.isnan(masked), Y.hi, masked))
         _, terms, _ = self.extent([x.shape for x in given], **attributes)
         middles = [x.mid for x in given]
         with np.errstate(invalid="ignore", over="ignore"):
@@ -85,6 +89,14 @@ class Linear:
         if not thin:
             radius = add_up(radius, self._bound([x.rad for x in given], terms, attributes))
         return around(middle, radius)
+
+    def _masked(self, given: Sequence[Enclosure]) -> Array | None:
+        """The infinite result where exactly known infinities of one sign are added, NaN elsewhere; None: nowhere."""
+        if self.infinities == "none" or not any(np.isinf(x.lo[x.lo == x.hi]).any() for x in given):
+            return None
+        with np.errstate(invalid="ignore"):
+            total = np.asarray(self.apply(*(np.where((x.lo == x.hi) & np.isinf(x.lo), x.lo, 0.0) for x in given)))
+        return np.where(np.isinf(total), total, np.nan)
 
     def _bound(self, x: Sequence[Array], terms: int, attributes: dict[str, Any]) -> Array:
         """Upper bound of |L| x for non-negative x."""
@@ -121,11 +133,13 @@ class Linear:
     def rounding(
         self, X: Operands, r: Radii, arithmetic: Arithmetic, magnitude: Array, quantum: Sequence[Array | float], **attributes: Any
     ) -> Array:
-        """As `kernel` says."""
+        """As `kernel` says; 0 where the result is an infinity that was added."""
         given = _given(X)
         operands = tuple(x.mag if radius is None else add_up(x.mag, radius) for x, radius in zip(given, r, strict=True))
         _, terms, _ = self.extent([x.shape for x in given], **attributes)
-        return self.kernel(arithmetic, Sizes(operands, magnitude, quantum, terms), **attributes)
+        born = self.kernel(arithmetic, Sizes(operands, magnitude, quantum, terms), **attributes)
+        masked = self._masked(given)
+        return born if masked is None else np.where(np.isinf(masked), 0.0, born)  # infinity plus a finite number rounds to itself
 
     def quantum(self, quantum: Sequence[Array | float], **attributes: Any) -> Array | float:
         """As `divisor` says; 0 if it says nothing."""
