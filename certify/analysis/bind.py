@@ -241,7 +241,8 @@ class _Binder:
         self.formats[converted] = target
         self.shapes[converted] = self.shapes[name]
         if name in self.exact:
-            self._store(converted, self.exact[name], target, mode)
+            self._store(converted, self.stored[name], target, mode)  # the kernel converts what is stored: two roundings
+            self.exact[converted] = self.exact[name]
             return converted
         arithmetic = self.profile.arithmetic(kernel, [held], held, False)
         rule = lookup("certify", "Convert", 1)

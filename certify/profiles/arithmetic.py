@@ -48,7 +48,7 @@ class NearestArithmetic:
 
         If compute has p' >= 2p + 2 bits, p those of storage and of all operands, both roundings of + - * / sqrt together
         are one (Figueroa 1995) where the result is a normal number of storage; below, they cost at most both etas.
-        Otherwise the first rounding's error comes on top, and raises what the second one sees.
+        Otherwise (integers have no such p) the first rounding's error comes on top, and raises what the second one sees.
         A multiple of `quantum` up to 2^p quantum, quantum at least the smallest number of storage, is a number of both.
         """
         magnitude = np.asarray(magnitude, dtype=np.float64)
@@ -65,7 +65,7 @@ class NearestArithmetic:
         if self.storage.contains(self.compute):
             return half_ulp(magnitude, self.compute)
         bits = max(format.precision for format in (self.storage, *self.operands))
-        if self.compute.contains(self.storage) and self.compute.precision >= 2 * bits + 2:
+        if self.operands and self.compute.contains(self.storage) and self.compute.precision >= 2 * bits + 2:
             once = half_ulp(magnitude, self.storage)
             return np.where(magnitude == 0.0, 0.0, np.maximum(once, self.storage.eta + self.compute.eta))
         first = half_ulp(magnitude, self.compute)
