@@ -19,11 +19,13 @@ _PREMISES = (
 @dataclass(frozen=True, slots=True)
 class _OrtCpu(NearestProfile):
     def storage(self, declared: Format) -> Format:
-        """Raises UnsuitableProfile for narrow formats: that provider computes them in fp32 and may leave out the roundings between."""
+        """Raises UnsuitableProfile for narrow formats: that provider computes them in fp32 and may omit the roundings between."""
         from certify.profiles import UnsuitableProfile  # the package imports this module
 
         if declared.name not in ("fp32", "fp64"):
-            raise UnsuitableProfile(f"--profile ort-cpu does not cover {declared.name} tensors (they run in fp32 there); use --profile wide")
+            raise UnsuitableProfile(
+                f"--profile ort-cpu does not cover {declared.name} tensors (they run in fp32 there); use --profile wide"
+            )
         return NearestProfile.storage(self, declared)
 
 

@@ -193,7 +193,7 @@ class Emulator:
         rows = [np.moveaxis(held.array, axis, 0)[:: -1 if flip else 1] for held, axis, flip in zip(scanned, axes, back, strict=True)]
         stacks: list[list[Held]] = [[] for _ in body.outputs[count:]]
         for t in range(len(rows[0])):
-            slices = [Held(np.ascontiguousarray(row[t]), held.element) for row, held in zip(rows, scanned, strict=True)]
+            slices = [Held(np.asarray(row[t], order="C"), held.element) for row, held in zip(rows, scanned, strict=True)]
             results = self._walk(body, {**scope, **_bound(body, [*states, *slices])})
             states = results[:count]
             for stack, held in zip(stacks, results[count:], strict=True):

@@ -229,13 +229,13 @@ def _ort_value(name: str, kind: str, x: AnyArray) -> Any:
 
     element = kind.removeprefix("tensor(").removesuffix(")")
     if element == "bfloat16":  # numpy has no such type: its bits travel as uint16, in truth the upper half of a float32
-        words = np.ascontiguousarray(_exactly(name, kind, x, np.float32)).view(np.uint32)
+        words = np.asarray(_exactly(name, kind, x, np.float32), order="C").view(np.uint32)
         if (words & 0xFFFF).any():
             raise ValidationUnavailable(f"input {name} holds values that {kind} cannot hold")
-        return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type((words >> 16).astype(np.uint16), 16)
+        return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(np.asarray(words >> 16, dtype=np.uint16), 16)
     if element not in _TYPES:
         raise ValidationUnavailable(f"input {name} is a {kind}, which cannot be fed from numbers")
-    return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(_exactly(name, kind, x, _TYPES[element])))
+    return onnxruntime.OrtValue.ortvalue_from_numpy(np.asarray(_exactly(name, kind, x, _TYPES[element]), order="C"))
 
 
 def _exactly(name: str, kind: str, x: AnyArray, dtype: npt.DTypeLike) -> AnyArray:

@@ -11,7 +11,8 @@ from mpmath import mpf
 
 from certify.number.enclosure import Enclosure
 from certify.semantics.contract import UnsupportedOperator, lookup
-from certify.semantics.ops import convolution  # noqa: F401 - registers the rules
+from certify.semantics.families.windows import windows
+from certify.semantics.ops import convolution, selection  # noqa: F401 - registers the rules
 from tests.laws.kit import check_rule
 from tests.laws.reference import runtime
 
@@ -172,3 +173,10 @@ def test_pull_is_the_transpose_of_push_for_many_rows(group: int) -> None:
     left, right = L.pull(a)
     for i in range(5):
         assert (y[i] * a[i]).sum() == (left[i] * d[i]).sum() + (right[i] * e[i]).sum()
+
+
+def test_a_kernel_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(UnsupportedOperator, match="reaches over 5 elements, its padded operand has 4"):
+        windows((3,), (3,), strides=(2,), dilations=(2,), pads=(0, 1))
+    with pytest.raises(UnsupportedOperator, match="reaches over 2 elements, its padded operand has 1"):
+        lookup("", "MaxPool", 12).value(np.ones((1, 1, 1, 1)), kernel_shape=(2,), strides=(2,))

@@ -159,3 +159,15 @@ class TestBalls:
     def test_what_is_not_finite_is_the_whole_line(self):
         pole = enclosed(np.array([Ball(1) / Ball(0)]))
         assert (pole.lo[0], pole.hi[0]) == (-np.inf, np.inf)
+
+
+def test_a_pole_is_checked_too():
+    """1 / 0 and 0^-0.5 have no value: an unbounded defect is right, a finite one is found out."""
+    for node in (helper.make_node("Reciprocal", ["x"], ["y"]), helper.make_node("Pow", ["x", "p"], ["y"])):
+        constants = {} if len(node.input) == 1 else {"p": np.float32(-0.5)}
+        program = program_of(model([node], {"x": [1]}, {"y": [1]}, constants))
+        _, _, exact = problems(program, {"x": np.zeros((1, 1))})
+        assert spot_check(exact) == (64, [])
+        claimed = replace(exact, values={**exact.values, "y": Enclosure.point(np.ones((1, 1)))}, defects={"y": np.ones((1, 1))})
+        checked, broken = spot_check(claimed, count=2)
+        assert (checked, len(broken)) == (2, 2)

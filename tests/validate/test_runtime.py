@@ -118,3 +118,11 @@ def test_cuda_is_used_or_its_absence_said():
 
 def test_the_runtime_names_itself():
     assert runtime_name("cpu", "all").endswith("CPUExecutionProvider, rewrites all, threads 1")
+
+
+@pytest.mark.parametrize("element", [TensorProto.FLOAT, TensorProto.BFLOAT16])
+def test_a_scalar_stays_a_scalar(element):
+    graph = model([helper.make_node("Abs", ["x"], ["y"])], {"x": []}, {"y": []}, element=element)
+    if element == TensorProto.BFLOAT16:
+        graph = model([helper.make_node("Cast", ["x"], ["y"], to=TensorProto.FLOAT)], {"x": []}, {"y": []}, elements={"x": element})
+    assert run_cases(open_runner(graph), {"x": np.array([2.0, 3.0])})["y"].tolist() == [2.0, 3.0]

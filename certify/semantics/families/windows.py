@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from certify.number.upward import Array
+from certify.semantics.contract import UnsupportedOperator
 from certify.semantics.families.broadcast import Shape
 
 Slices = tuple[slice, ...]
@@ -122,7 +123,8 @@ def windows(
     auto_pad: str | bytes = "NOTSET",
     ceil_mode: int = 0,
 ) -> Windows:
-    """Windows as the ONNX attributes say. Raises ValueError for an unknown auto_pad and for negative pads.
+    """Windows as the ONNX attributes say. Raises ValueError for an unknown auto_pad and for negative pads, and
+    UnsupportedOperator where not even one window fits: the standard leaves that open.
 
     With ceil_mode a last, partial window is dropped if it would start beyond the operand and its left padding.
     """
@@ -144,6 +146,8 @@ def windows(
             end[i] = total - begin[i]
         else:
             free = n + begin[i] + end[i] - span
+            if free < 0:
+                raise UnsupportedOperator(f"its kernel reaches over {span} elements, its padded operand has {n + begin[i] + end[i]}")
             count = (-(-free // stride[i]) if ceil_mode else free // stride[i]) + 1
             if ceil_mode and (count - 1) * stride[i] >= n + begin[i]:
                 count -= 1

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from certify.number.upward import Array
-from certify.semantics.contract import register
+from certify.semantics.contract import UnsupportedOperator, register
 from certify.semantics.families.composite import Composite, Expansion, Primitive
 from certify.semantics.families.selection import Selection
 from certify.semantics.ops.indexing import aligned
@@ -45,6 +45,8 @@ def _windows(n: int, kernel: int, stride: int, dilation: int, pads: tuple[int, i
     """Positions read by each window along one axis of extent n, (windows, kernel); -1 outside."""
     reach = dilation * (kernel - 1) + 1
     room = n + sum(pads) - reach
+    if room < 0:
+        raise UnsupportedOperator(f"its window reaches over {reach} elements, its padded operand has {n + sum(pads)}")
     count = (-(-room // stride) if ceil else room // stride) + 1
     if ceil and (count - 1) * stride >= n + pads[0]:
         count -= 1  # a window may not start in the padding at the end
