@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from certify.number.upward import Array
-from certify.semantics.contract import UnsupportedOperator, register
+from certify.semantics.contract import register
 from certify.semantics.families import scalar
+from certify.semantics.families.composite import Composite, Expansion, Primitive
 from certify.semantics.families.critical import Curve, Function, Kink, Mask
 from certify.semantics.families.pointwise import Pointwise, keep, selection
 
@@ -187,15 +188,33 @@ ERF = Function(
 # --- powers ---
 
 
-def _exponent(Y: Any) -> float:
-    """The one exponent. Raises UnsupportedOperator unless all are equal and every storage format holds them exactly."""
-    exponents = np.asarray(Y, dtype=np.float64)
-    p = float(exponents.flat[0]) if exponents.size else 1.0
-    if not np.all(exponents == p) or exponents.ndim > 1:
-        raise UnsupportedOperator("Pow with several exponents")
-    if not np.isfinite(p) or (p != 0.0 and float(np.frexp(p)[0] * 8) % 1 != 0):
-        raise UnsupportedOperator(f"Pow with exponent {p}: storing it in a narrow format would change the function")
-    return p
+def raised(expansion: Expansion) -> tuple[list[Primitive], dict[str, Array]]:
+    """x^y: `certify::Pow` for one constant exponent that every storage format holds exactly, else exp(y log x), for x > 0 alone.
+
+    The latter covers a kernel whose power is within the accuracy of exp: its parts' errors only add to that of the last.
+    """
+    x, y = expansion.operands[0], expansion.operands[1]
+    output = expansion.outputs[0] or expansion.name("output")
+    exponent = expansion.constants.get("Y")
+    if (
+        exponent is not None
+        and exponent.size == 1
+        and exponent.ndim <= len(expansion.shapes[0])
+        and _is_short(float(exponent.reshape(-1)[0]))
+    ):
+        p = float(exponent.reshape(-1)[0])
+        return [Primitive("Pow", (x,), output, {"exponent": p}, inner=False, domain="certify", opset=1)], {}
+    log, product = expansion.name("log"), expansion.name("product")
+    return [
+        Primitive("Log", (x,), log),
+        Primitive("Mul", (log, y), product),
+        Primitive("Exp", (product,), output, inner=False),
+    ], {}
+
+
+def _is_short(p: float) -> bool:
+    """At most three significant bits and a moderate size: a number of every format here."""
+    return p == 0.0 or (2.0**-5 <= abs(p) <= 64.0 and float(np.frexp(p)[0] * 8) % 1 == 0)
 
 
 def _power(x: Any, p: float) -> Any:
@@ -205,13 +224,13 @@ def _power(x: Any, p: float) -> Any:
         return np.power(x, p)
 
 
-def power(x: Any, Y: Any = None) -> Any:
-    return _power(x, _exponent(Y))
+def power(x: Any, exponent: float = 1.0) -> Any:
+    return _power(x, exponent)
 
 
-def of_power(Y: Any = None) -> Function:
+def of_power(exponent: float = 1.0) -> Function:
     """x^p: convex or concave by the sign of p (p - 1) on x > 0; whole exponents reach negative x, with a pole for p < 0."""
-    p = _exponent(Y)
+    p = exponent
     if p == 0.0:
         return Function(constant(1.0), constant(0.0))
     if p == 1.0:
@@ -243,7 +262,8 @@ register(
     Pointwise("Log", 6, scalar.log, lambda: LOG),
     Pointwise("Sqrt", 6, scalar.sqrt, lambda: SQRT),
     Pointwise("Reciprocal", 6, lambda x: 1 / x, lambda: RECIPROCAL),
-    Pointwise("Pow", 7, power, of_power, parameters=("X", "Y"), static=frozenset({"Y"})),
+    Pointwise("Pow", 1, power, of_power, domain="certify"),
+    Composite("Pow", 7, ("X", "Y"), raised),
     Pointwise("Sin", 7, scalar.sin, lambda: SIN),
     Pointwise("Cos", 7, scalar.cos, lambda: COS),
     Pointwise("Tan", 7, scalar.tan, lambda: TAN),
