@@ -34,7 +34,8 @@ def rounded(f: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def check(name: str, f: Callable[..., Any], domain: tuple[float, float] = (-np.inf, np.inf), kinks: tuple[float, ...] = (0.0,),
-          kernel: Any = None, smooth: bool = True, opset: int = 28, attributes: dict[str, Any] | None = None, space: str = "") -> None:  # fmt: skip
+          kernel: Any = None, smooth: bool = True, opset: int = 28, attributes: dict[str, Any] | None = None,
+          space: str = "") -> None:  # fmt: skip
     points = [inside(*domain, some) for some in (TINY, PLAIN, HUGE)]
     low, high = domain
     ok = (low <= LO) & (high >= HI)

@@ -28,7 +28,8 @@ def test_runs_stay_within_the_bound(body: str, dtype: str) -> None:
     x = np.array([[0.1, 0.9, 2.5, 7.3], [1.0, 3.0, 0.5, 3.5]], dtype=np.float32)
     certificate = certify.certify(model, dtype=dtype, data={"x": x})
     out = certificate.outputs["y"]
-    assert certificate.validation is not None and not certificate.validation.violations
+    assert certificate.validation is not None
+    assert not certificate.validation.violations
     assert np.isfinite(out.absolute_bound).all()
     theirs = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})[0]
     if dtype == "fp32":

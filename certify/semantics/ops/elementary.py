@@ -196,14 +196,10 @@ def raised(expansion: Expansion) -> tuple[list[Primitive], dict[str, Array]]:
     x, y = expansion.operands[0], expansion.operands[1]
     output = expansion.outputs[0] or expansion.name("output")
     exponent = expansion.constants.get("Y")
-    if (
-        exponent is not None
-        and exponent.size == 1
-        and exponent.ndim <= len(expansion.shapes[0])
-        and _is_short(float(exponent.reshape(-1)[0]))
-    ):
+    if exponent is not None and exponent.size == 1 and exponent.ndim <= len(expansion.shapes[0]):
         p = float(exponent.reshape(-1)[0])
-        return [Primitive("Pow", (x,), output, {"exponent": p}, inner=False, domain="certify", opset=1)], {}
+        if _is_short(p):
+            return [Primitive("Pow", (x,), output, {"exponent": p}, inner=False, domain="certify", opset=1)], {}
     log, product = expansion.name("log"), expansion.name("product")
     return [
         Primitive("Log", (x,), log),
