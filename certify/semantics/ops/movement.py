@@ -195,11 +195,6 @@ def size_of(x: Any) -> Any:
     return np.asarray([math.prod(x.shape[1:])], dtype=np.float64)
 
 
-def range_(*, start: Any, limit: Any, delta: Any) -> Any:
-    first, last, step = (float(np.ravel(v)[0]) for v in (start, limit, delta))
-    return (first + step * np.arange(max(math.ceil((last - first) / step), 0), dtype=np.float64))[None]
-
-
 def constant_of_shape(*, input: Any, value: Any = 0.0) -> Any:
     return np.full((1, *integers(input)), float(np.ravel(value)[0]))
 
@@ -240,6 +235,5 @@ register(
     Movement("ReverseSequence", 10, ("input", "sequence_lens"), reverse_sequence, static=frozenset({"sequence_lens"})),
     Movement("Shape", 1, _DATA, shape_of, copies=False),
     Movement("Size", 1, _DATA, size_of, copies=False),
-    Movement("Range", 11, ("start", "limit", "delta"), range_, static=frozenset({"start", "limit", "delta"})),
     Movement("ConstantOfShape", 9, ("input",), constant_of_shape, static=frozenset({"input"})),
 )
