@@ -73,14 +73,15 @@ class Enclosure:
         return np.where((self.lo <= 0.0) & (self.hi >= 0.0), 0.0, np.minimum(np.abs(self.lo), np.abs(self.hi)))
 
     def widen(self, radius: Array | float | None) -> Enclosure:
-        """[lo - radius, hi + radius], outward; None widens by nothing."""
+        """[lo - radius, hi + radius], outward, an infinite radius giving the whole line; None widens by nothing."""
         if radius is None:
             return self
         radius = np.asarray(radius, dtype=np.float64)
         zero = radius == 0.0
-        with np.errstate(over="ignore"):
-            lo = np.where(zero, self.lo, down(self.lo - radius))
-            hi = np.where(zero, self.hi, up(self.hi + radius))
+        everything = radius == np.inf  # also around an infinite end, where inf - inf says nothing
+        with np.errstate(over="ignore", invalid="ignore"):
+            lo = np.where(zero, self.lo, np.where(everything, -np.inf, down(self.lo - radius)))
+            hi = np.where(zero, self.hi, np.where(everything, np.inf, up(self.hi + radius)))
         return Enclosure(lo, hi)
 
     def map(self, move: Callable[[Array], Array]) -> Enclosure:

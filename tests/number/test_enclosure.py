@@ -66,6 +66,12 @@ def test_midpoint_and_radius_cover_the_interval(a: float, b: float) -> None:
     assert rad == np.inf or (Fraction(float(rad)) >= abs(Fraction(a) - mid) and Fraction(float(rad)) >= abs(Fraction(b) - mid))
 
 
+def test_an_infinite_radius_gives_the_whole_line() -> None:
+    X = Enclosure.point(np.array([-np.inf, 0.0, np.inf])).widen(np.array([np.inf]))
+    assert (X.lo == -np.inf).all()
+    assert (X.hi == np.inf).all()
+
+
 @given(finite, finite, st.floats(0, allow_infinity=False))
 def test_widening_covers(a: float, b: float, radius: float) -> None:
     X = interval(a, b).widen(np.array([radius]))

@@ -105,6 +105,15 @@ def test_operands_converted_inside_a_kernel_are_left_to_the_simulator() -> None:
     assert against_kernels(inside, profile, "any") == "the claim converts operands inside Attention, where only the kernel could"
 
 
+def test_gelu_in_fp64_is_left_to_the_simulator() -> None:
+    """The runtime has no such kernel and expands the definition, in its tanh form with constants of fp32: off by 6e-9."""
+    for element, dtype in ((TensorProto.DOUBLE, None), (TensorProto.FLOAT, "fp64")):
+        graph = model([helper.make_node("Gelu", ["x"], ["y"], approximate="tanh")], {"x": [3]}, {"y": [3]}, opset=20, element=element)
+        *ran, refused = said(graph, **({} if dtype is None else {"dtype": dtype}))
+        assert ran == ADVERSARIAL
+        assert "whose constants are of fp32" in refused
+
+
 def test_a_double_model_with_a_narrow_accumulator_is_not_simulated_with_double_roundings() -> None:
     node = helper.make_node("MatMul", ["x", "w"], ["y"])
     graph = model([node], {"x": [1, 2]}, {"y": [1, 1]}, {"w": np.float64([[0.1], [0.3]])}, element=TensorProto.DOUBLE)
