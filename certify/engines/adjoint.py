@@ -161,6 +161,23 @@ class Sweep:
                     parts.setdefault(name, np.zeros(count))[start : start + block] = share
         return np.concatenate(pieces) if pieces else np.zeros(0)
 
+    def units(self, name: str, index: npt.NDArray[np.intp], parts: dict[str, Array] | None = None) -> Array:
+        """Upper bound of |e_i| for each flat element i of `index` of the value, block by block; `parts` as in `bound`."""
+        shape = self.problem.values[name].shape
+        size = int(np.prod(shape[1:]))
+        pieces = [np.zeros(0)]
+        block = max(1, ROW_ELEMENTS // max(1, size))
+        for start in range(0, index.size, block):
+            chosen = index[start : start + block]
+            rows = np.zeros((chosen.size, size))
+            rows[np.arange(chosen.size), chosen] = 1.0
+            shares: dict[str, Array] | None = None if parts is None else {}
+            pieces.append(self.bound(Functional(name, rows.reshape(-1, *shape[1:])), shares))
+            if parts is not None and shares is not None:
+                for source, share in shares.items():
+                    parts.setdefault(source, np.zeros(index.size))[start : start + block] = share
+        return np.concatenate(pieces)
+
     def _walk(self, order: list[str], target: str, rows: Array, shares: dict[str, Array] | None) -> Array:
         multipliers = {target: rows}
         total = np.zeros(rows.shape[0])
@@ -217,13 +234,7 @@ class Sweep:
         if affordable < index.size:
             index = np.sort(index[np.argsort(-tube.reshape(-1)[index], kind="stable")[:affordable]])
         refined = tube.reshape(-1).copy()
-        block = max(1, ROW_ELEMENTS // tube.size)
-        for start in range(0, index.size, block):
-            chosen = index[start : start + block]
-            rows = np.zeros((chosen.size, tube.size))
-            rows[np.arange(chosen.size), chosen] = 1.0
-            bound = self.bound(Functional(name, rows.reshape(-1, *tube.shape[1:])))
-            refined[chosen] = np.minimum(refined[chosen], bound)
+        refined[index] = np.minimum(refined[index], self.units(name, index))
         known.reshape(-1)[index] = True
         self.state.tubes[name] = lift(refined.reshape(tube.shape))
 
@@ -292,12 +303,6 @@ def sweep(problem: Problem, rounding: bool = True, work_limit: float = WORK_LIMI
     return result
 
 
-def output_rows(shape: tuple[int, ...]) -> Array:
-    """One unit functional per element of an output shaped (1, *shape)."""
-    size = int(np.prod(shape[1:]))
-    return np.eye(size).reshape(size, *shape[1:])
-
-
 def solve(
     problem: Problem, rounding: bool = True, work_limit: float = WORK_LIMIT, progress: Progress | None = None
 ) -> tuple[ErrorBound, Sweep]:
@@ -327,7 +332,7 @@ def _output(one: Sweep, name: str) -> tuple[Array, dict[str, Array], Array]:
     shares: dict[str, Array] = {}
     if np.isinf(tube).all():  # infinite noise meets every row: nothing to gain
         return np.array(tube), {one.state.lost_at: np.array([np.inf])} if one.state.lost_at else {}, np.zeros(X.shape)
-    bound = one.bound(Functional(name, output_rows(X.shape)), shares)
+    bound = one.units(name, np.arange(int(np.prod(X.shape[1:]))), shares)
     bound = np.minimum(bound, np.broadcast_to(tube, X.shape).reshape(-1))
     converted = add_up(np.zeros_like(bound), *(share for source, share in shares.items() if source in one.problem.radii))
     worst = slice(0, 0) if bound.size == 0 else slice(int(np.argmax(bound)), int(np.argmax(bound)) + 1)

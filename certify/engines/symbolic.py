@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from certify.analysis.problem import Problem, Step
-from certify.engines.adjoint import Sweep, output_rows
-from certify.engines.contract import Functional
+from certify.engines.adjoint import Sweep
 from certify.engines.running import State
 from certify.number.formats import FORMATS, Format
 from certify.number.upward import Array
@@ -125,22 +124,22 @@ def coefficients(sweep: Sweep, output: str, stored: Collection[str]) -> Coeffici
     stored: names of the inputs and constants that are rounded into storage (integers are not).
     """
     X = sweep.problem.values[output]
-    functional = Functional(output, output_rows(X.shape))
     found = []
     for u_store, u_acc, convert in ((SMALL, 0.0, False), (0.0, SMALL, False), (0.0, 0.0, True)):
         if convert:
             noise = {step.output: _conversion(sweep, step, stored) for step in sweep.problem.steps}
         else:
             noise = {step.output: _noise(sweep, step, u_store, u_acc) for step in sweep.problem.steps}
-        found.append(_weighed(sweep, functional, noise, convert).reshape(X.shape) / SMALL)
+        found.append(_weighed(sweep, output, noise, convert).reshape(X.shape) / SMALL)
     return Coefficients(*found)
 
 
-def _weighed(sweep: Sweep, functional: Functional, noise: dict[str, Array], inputs: bool) -> Array:
-    """The sweep's bound of the functional under another noise, with the inputs' own deviation or without."""
+def _weighed(sweep: Sweep, output: str, noise: dict[str, Array], inputs: bool) -> Array:
+    """The sweep's bound of every element under another noise, with the inputs' own deviation or without."""
     radii = sweep.problem.radii
     problem = sweep.problem if inputs else replace(sweep.problem, radii={name: np.zeros_like(r) for name, r in radii.items()})
-    return replace(sweep, problem=problem, noise=noise, centres={}).bound(functional)
+    elements = np.arange(int(np.prod(problem.values[output].shape[1:])))
+    return replace(sweep, problem=problem, noise=noise, centres={}).units(output, elements)
 
 
 def _noise(sweep: Sweep, step: Step, u_store: float, u_acc: float) -> Array:

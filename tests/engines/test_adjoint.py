@@ -81,7 +81,7 @@ def test_the_attack_catches_a_forgotten_source_of_noise() -> None:
     bound, sweep = adjoint.solve(stored)
     first = stored.steps[0].output
     sweep.noise[first] = np.zeros_like(sweep.noise[first])
-    lie = sweep.bound(adjoint.Functional("y", adjoint.output_rows(stored.values["y"].shape)))
+    lie = sweep.units("y", np.arange(3))
     reached = [
         np.abs(disturbed(stored, bound.local, adversary(sweep, "y", i))["y"] - stored.values["y"].lo).reshape(-1)[i] for i in range(3)
     ]
