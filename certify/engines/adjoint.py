@@ -14,6 +14,10 @@ float64 rounding of d_k. The engine takes a_k = fl(sum of pulls): the residual i
 in absolute values (m: longest inner product plus the number of summed pulls), and since
 sum_k (|L_k|^T |a_k|).spread_parents = sum_k |a_k|.(|L_k| spread_parents), it is paid by gamma_m s_k, s_k = |L_k| spread_parents.
 
+Multipliers may underflow: an element of a pull then lacks at most 2^-1074 for every product that enters it, times the largest
+coefficient that still multiplies it (a value of the problem, or at most 1), and an element of |a|.noise another 2^-1074. With
+fewer than 2^50 products, `lost` = 2^-1020 max(1, largest value) pays for both, times spread and once a step.
+
 Tubes are refined the same way, in topological order, for every value that a nonlinear step is about to use.
 """
 
@@ -48,8 +52,10 @@ class Sweep:
     work: dict[str, float] = field(default_factory=dict)
     refined: dict[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
     spent: float = 0.0
+    lost: float = 2.0**-1020
 
     def __post_init__(self) -> None:
+        self.lost *= max((_largest(X.lo, X.hi) for X in self.problem.values.values()), default=1.0)
         self.steps = {step.output: step for step in self.problem.steps}
         self.fan_out: dict[str, int] = {}
         for step in self.problem.steps:
@@ -180,7 +186,7 @@ class Sweep:
 
     def _walk(self, order: list[str], target: str, rows: Array, shares: dict[str, Array] | None) -> Array:
         multipliers = {target: rows}
-        total = np.zeros(rows.shape[0])
+        total = np.full(rows.shape[0], self._underflow(order))
         centre = self.centres.get(target)
         if centre is not None:
             flat = rows.reshape(rows.shape[0], -1)
@@ -199,7 +205,9 @@ class Sweep:
             if linear is None:
                 continue
             self.spent += self.work[name] * a.shape[0]
-            for operand, part in zip(self.steps[name].operands, linear.pull(a), strict=False):
+            with np.errstate(invalid="ignore", over="ignore"):
+                parts = linear.pull(a)
+            for operand, part in zip(self.steps[name].operands, parts, strict=False):
                 if operand is not None and part is not None and operand in self.state.tubes:
                     multipliers[operand] = multipliers[operand] + part if operand in multipliers else part
         for name, a in multipliers.items():  # inputs and constants that deviate before any operation
@@ -208,6 +216,13 @@ class Sweep:
             if shares is not None:
                 shares[name] = share
         return total
+
+    def _underflow(self, order: list[str]) -> float:
+        """What multipliers of the steps in `order` may lack by underflow, against finite spreads (see above)."""
+        names = dict.fromkeys(name for output in order if output in self.maps for name in self.steps[output].operands)
+        spreads = (spread for name in names if (spread := self.spread(name)) is not None)
+        reached = sum((float(np.sum(spread, where=np.isfinite(spread))) for spread in spreads), 0.0)
+        return float(inflate(np.asarray(self.lost * (len(order) + reached)), 64)) * 2.0
 
     def prepare(self, step: Step, limit: float) -> None:
         """Refine the tubes of a nonlinear step's operands before it is entered, where its remainder would matter."""
@@ -248,6 +263,11 @@ class Sweep:
         return np.asarray((linear.radius + np.abs(linear.shift)) > NEGLIGIBLE * np.where(np.isfinite(born), born, 0.0))
 
 
+def _largest(*ends: Array) -> float:
+    """The largest finite magnitude, at least 1."""
+    return max(float(np.max(np.abs(x), initial=1.0, where=np.isfinite(x))) for x in ends)
+
+
 def _cut(linear: Linearization, modulus: Array) -> Linearization:
     """The same step with L = 0 and the whole variation as remainder at the elements where that is smaller."""
     cut = np.broadcast_to(~(linear.radius < modulus), modulus.shape)
@@ -280,16 +300,21 @@ def _times(factor: Array, x: Array) -> Array:
 
 
 def _weigh(a: Array, noise: Array) -> Array:
-    """Upper bound of sum |a| noise per row; a multiplier of exactly zero meets infinite noise with nothing."""
+    """Upper bound of sum |a| noise per row; a multiplier of exactly zero meets infinite noise with nothing.
+
+    A multiplier is not a number where one of zero met an infinite slope (a constant that storage swamps): its row has no bound.
+    """
     weights = np.broadcast_to(noise, (1, *a.shape[1:])).reshape(-1)
     if not weights.any():
         return np.zeros(a.shape[0])
     flat = np.abs(a).reshape(a.shape[0], -1)
     infinite = np.isinf(weights)
-    if not infinite.any():
-        return inflate(flat @ weights, flat.shape[1])
-    finite = inflate(flat @ np.where(infinite, 0.0, weights), flat.shape[1])
-    return np.where((flat[:, infinite] > 0.0).any(axis=1), np.inf, finite)
+    with np.errstate(invalid="ignore", over="ignore"):
+        finite = inflate(flat @ np.where(infinite, 0.0, weights), flat.shape[1])
+    lost = np.isnan(finite)
+    if infinite.any():
+        lost |= (flat[:, infinite] > 0.0).any(axis=1)
+    return np.where(lost, np.inf, finite)
 
 
 def sweep(problem: Problem, rounding: bool = True, work_limit: float = WORK_LIMIT, progress: Progress | None = None) -> Sweep:

@@ -167,7 +167,7 @@ class Bilinear:
 
     def _addend(self, c: Array, rank: int, beta: float) -> Array:
         c = c.reshape(self.form.addend_shape(c.shape, rank))
-        return c if beta == 1.0 else add_up(lift(np.abs(c)) * abs(beta))
+        return c if beta == 1.0 else mul_up(np.where(np.isinf(c), 1.0, abs(beta)), np.abs(c))  # 0 inf may be anything
 
     def enclose(self, X: Operands, **attributes: Any) -> Enclosure:
         """Midpoint-radius: value(mid) within [form(|m_A|, rad_B) + form(rad_A, |m_B| + rad_B) + rad_C] + gamma * value(|mid|).
