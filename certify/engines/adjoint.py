@@ -31,6 +31,7 @@ import numpy.typing as npt
 from certify.analysis.problem import Problem, Step
 from certify.engines.contract import ErrorBound, Functional, Guarantee, Progress
 from certify.engines.running import State, full
+from certify.number.enclosure import Enclosure
 from certify.number.upward import UNIT_ROUNDOFF, Array, add_up, inflate, lift
 from certify.semantics.contract import Linearization, Operands, Radii
 
@@ -55,7 +56,7 @@ class Sweep:
     lost: float = 2.0**-1020
 
     def __post_init__(self) -> None:
-        self.lost *= max((_largest(X.lo, X.hi) for X in self.problem.values.values()), default=1.0)
+        self.lost *= max(map(_largest, self.problem.values.values()), default=1.0)
         self.steps = {step.output: step for step in self.problem.steps}
         self.fan_out: dict[str, int] = {}
         for step in self.problem.steps:
@@ -263,9 +264,13 @@ class Sweep:
         return np.asarray((linear.radius + np.abs(linear.shift)) > NEGLIGIBLE * np.where(np.isfinite(born), born, 0.0))
 
 
-def _largest(*ends: Array) -> float:
+def _largest(X: Enclosure) -> float:
     """The largest finite magnitude, at least 1."""
-    return max(float(np.max(np.abs(x), initial=1.0, where=np.isfinite(x))) for x in ends)
+    largest = 1.0
+    for x in (X.lo,) if X.lo is X.hi else (X.lo, X.hi):
+        ends = max(-float(x.min(initial=0.0)), float(x.max(initial=0.0)))
+        largest = max(largest, ends if np.isfinite(ends) else float(np.max(np.abs(x), initial=1.0, where=np.isfinite(x))))
+    return largest
 
 
 def _cut(linear: Linearization, modulus: Array) -> Linearization:
