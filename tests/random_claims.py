@@ -11,17 +11,22 @@ import numpy as np
 from onnx import ModelProto
 
 from certify import pipeline
+from certify.analysis.bind import Program, bind
+from certify.analysis.reference import stored_inputs
 from certify.certificate.contract import Certificate
-from certify.data import inputs_for
+from certify.data import inputs_for, read
 from certify.errors import CertifyError, UsageError
 from certify.graph.load import load
+from certify.number.formats import format_named
 from certify.profiles import profile_named
 from certify.request import Request, parse_summation
-from certify.validate.compare import compare
-from certify.validate.conform import is_native
+from certify.validate.compare import Run, compare
+from certify.validate.conform import against_simulator, is_native
 from certify.validate.reference import exact_problem, operations, reference_for
 from certify.validate.runs import Subject, perform
+from certify.validate.summation import order_named
 from certify.validate.validation import _trajectory
+from tests.hostile import Hostile
 from tests.random_graphs import random_graph
 
 DTYPES = (None, "fp64", "fp32", "fp32", "tf32", "fp16", "fp16", "bf16", "bf16", "fp8e4m3", "fp8e5m2")
@@ -91,7 +96,14 @@ def request_for(model: ModelProto, claim: Claim, **more: Any) -> Request:
 
 
 def _points(model: ModelProto, points: Mapping[str, np.ndarray[Any, Any]], claim: Claim) -> Outcome:
-    return _judged(pipeline.run(request_for(model, claim, data=points)))
+    request = request_for(model, claim, data=points)
+    certificate = pipeline.run(request)
+    judged = _judged(certificate)
+    if judged.is_defect:
+        return judged
+    held = inputs_for(load(model), request, read(points)).points
+    violated = refuted(model, request, held, {name: output.absolute_bound for name, output in certificate.outputs.items()})
+    return Outcome("violation", violated) if violated else judged
 
 
 def _judged(certificate: Certificate) -> Outcome:
@@ -127,10 +139,7 @@ def _region(model: ModelProto, points: Mapping[str, np.ndarray[Any, Any]], claim
 
 
 def refuted(model: ModelProto | Path, request: Request, points: Mapping[str, Any], bounds: Mapping[str, Any]) -> str:
-    """The conforming runs at the points that break the bounds, in words; empty if none does."""
-    from certify.analysis.bind import bind
-    from certify.number.formats import format_named
-
+    """The hostile runs at the points, for a region the ordinary ones as well, that break the bounds, in words; empty if none does."""
     graph = load(model)
     formats = [None if name is None else format_named(name) for name in (request.dtype, request.accumulate)]
     profile = profile_named(request.profile, *formats, str(request.summation))
@@ -138,7 +147,21 @@ def refuted(model: ModelProto | Path, request: Request, points: Mapping[str, Any
     cases = max(x.shape[0] for x in points.values())
     first = exact_problem(program, points, 0)
     reference = reference_for(first, lambda case: exact_problem(program, points, case), cases, _trajectory(program, points, cases))
-    native = is_native(graph, profile)
-    done = perform(Subject(model, program, profile, str(request.summation), points, cases, native, operations(first)))
-    found = (*reference.violations, *compare(done.runs, reference.exact, bounds).violations)
+    runs = _hostile(program, points, str(request.summation), cases)
+    if request.region:
+        native = is_native(graph, profile)
+        runs += perform(Subject(model, program, profile, str(request.summation), points, cases, native, operations(first))).runs
+    found = (*reference.violations, *compare(runs, reference.exact, bounds).violations)
     return "\n".join(f"{v.output} case {v.case} {v.index}: {v.observed!r} > {v.bound!r} ({v.run})" for v in found)
+
+
+def _hostile(program: Program, points: Mapping[str, Any], summation: str, cases: int) -> list[Run]:
+    if against_simulator(program) is not None:
+        return []
+    held, _ = stored_inputs(program, dict(points))
+    order = order_named("sequential" if summation == "any" else summation.replace(":", "-"))
+    runs = []
+    for seed in range(3):
+        simulator = Hostile(program, np.random.default_rng(seed))
+        runs.append(Run(f"hostile {seed}", simulator.run(held, order), cases))
+    return runs

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+from certify.number.formats import Format
 from tests.random_claims import Claim, Outcome, attack, outcome
 from tests.validate.graphs import model
 
@@ -55,3 +56,23 @@ def test_an_attack_finds_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(NearestArithmetic, "round", lambda self, magnitude, quantum=0.0: np.zeros_like(magnitude))
     assert [outcome(graph, points, claim).kind for claim in claims if not claim.region] == ["violation"] * 2
     assert Outcome("violation").is_defect
+
+
+def test_an_attack_errs_as_far_as_elementary_functions_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bounds made for 4 ulps do not survive kernels that are off by 7."""
+    from certify.profiles.elementary import Accuracies, Accuracy
+
+    graph = model([helper.make_node("Atan", ["x"], ["y"])], {"x": [4]}, {"y": [4]}, element=TensorProto.FLOAT)
+    points = {"x": np.float32([[1.1, 1.3, 1.7, 1.9]])}
+    claim = Claim("fp32", None, "ieee", "sequential", "auto", False)
+    assert outcome(graph, points, claim).kind == "finite"
+    honest, asked = Accuracies.of, []
+
+    def shrunk(self: Accuracies, kernel: str, format: Format) -> Accuracy:
+        asked.append(kernel)
+        return Accuracy(4.0, 0.0) if len(asked) == 1 else honest(self, kernel, format)
+
+    monkeypatch.setattr(Accuracies, "of", shrunk)
+    found = outcome(graph, points, claim)
+    assert found.kind == "violation"
+    assert "hostile" in found.text
