@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from certify.number.enclosure import Enclosure, add, multiply
-from certify.number.rounding import round_to
 from certify.number.upward import Array, add_up, inflate, mul_up, up
 from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, register
 
@@ -32,11 +31,6 @@ def _lowest_bit(x: float) -> float:
         return 0.0
     numerator, denominator = x.as_integer_ratio()
     return float(numerator & -numerator) / denominator if x else 2.0**300
-
-
-def _apart(a: float, b: float) -> Array:
-    """Upper bound of |a - b|."""
-    return np.zeros(()) if a == b else up(np.abs(np.asarray(a - b)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,22 +78,22 @@ class Range:
         limit: Any,
         delta: Any,
     ) -> Array:
-        """Start and delta are stored first: off by e_s and e_d, known. Then at most k = max(i, 2) operations, then the store.
+        """Start and delta are stored first: off by at most e_s and e_d. Then at most k = max(i, 2) operations, then the store.
 
         Every operation errs by at most u |result| + eta in the kernel's format, |result| <= T (1 + u)^k <= T e^(ku),
         T = |s^| + i |d^|, s^ and d^ as stored, so that s^ + i d^ is off by at most k (u T e^(ku) + eta) before it is stored;
         by nothing where all multiples up to T of a power of two that divides s^ and d^ are numbers of the format.
         """
         first, step, i = _parts(start, limit, delta)
-        s, d = (float(round_to(np.asarray(v), arithmetic.storage)) for v in (first, step))
-        if not (np.isfinite(s) and np.isfinite(d)):
+        e_s, e_d = (arithmetic.round(np.asarray(abs(v)), _lowest_bit(v)) for v in (first, step))
+        if not (np.isfinite(e_s) and np.isfinite(e_d)):
             return np.full((1, i.size), np.inf)
-        off = add_up(_apart(first, s), mul_up(_apart(step, d), i))
-        total = add_up(abs(s), mul_up(abs(d), i))
+        off = add_up(e_s, mul_up(e_d, i))
+        total = add_up(abs(first), e_s, mul_up(add_up(abs(step), e_d), i))
         u, eta, k = arithmetic.unit_roundoff, arithmetic.underflow, np.maximum(i, 2.0)
-        bit = min(_lowest_bit(s), _lowest_bit(d))
+        bit = 0.0 if e_s or e_d else min(_lowest_bit(first), _lowest_bit(step))
         with np.errstate(over="ignore"):
-            exact = (total * u <= bit) & (bit >= 2.0 * eta)
+            exact = (total * u <= bit) & (bit >= 2.0 * eta) & (bit > 0.0)
             loss = mul_up(k, add_up(mul_up(u, total, inflate(np.exp(k * u), 4)), eta))
         before = add_up(off, np.where(exact, 0.0, loss))
         stored = arithmetic.round(add_up(magnitude.reshape(-1), before), np.where(exact, bit, 0.0))
