@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from certify.number.enclosure import Enclosure, add, multiply
-from certify.number.upward import Array, add_up, inflate, mul_up, up
+from certify.number.upward import Array, add_up, inflate, mul_up
 from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, register
 
 
