@@ -15,6 +15,8 @@ Shape: TypeAlias = tuple[int, ...]
 FLOAT, FLOAT16, DOUBLE, INT64 = int(TensorProto.FLOAT), int(TensorProto.FLOAT16), int(TensorProto.DOUBLE), int(TensorProto.INT64)
 NUMPY = {FLOAT: np.float32, FLOAT16: np.float16, DOUBLE: np.float64}
 OPSETS = (9, 11, 12, 13, 15, 17, 18, 20, 21, 22)
+LAYERED = 1_000_000  # from this seed on, graphs are networks: layers of moderate weights, so that most bounds are finite
+MODERATE = ("normal", "normal", "integers", "ties", "sparse", "near", "positive")
 STYLES = ("normal", "normal", "normal", "integers", "powers", "ties", "small", "large", "subnormal", "huge", "sparse", "positive", "near")
 
 
@@ -55,6 +57,7 @@ class Sketch:
 
     generator: np.random.Generator
     opset: int
+    styles: tuple[str, ...] = (*STYLES[:9], *STYLES[10:])
     values: dict[str, tuple[int, Shape]] = field(default_factory=dict)
     inputs: list[str] = field(default_factory=list)
     nodes: list[NodeProto] = field(default_factory=list)
@@ -87,7 +90,7 @@ class Sketch:
         return self.constant(np.array(numbers_, dtype=np.int64))
 
     def weights(self, shape: Shape, element: int, style: str | None = None) -> str:
-        return self.constant(numbers(self.generator, shape, style or self.one_of(*STYLES[:9], *STYLES[10:]), element))
+        return self.constant(numbers(self.generator, shape, style or self.one_of(*self.styles), element))
 
     def add(self, op: str, inputs: list[str], outputs: int = 1, **attributes: Any) -> str:
         """The first output of a new node; its type and shape are inferred. Raises onnx's errors if it is invalid."""
@@ -135,10 +138,13 @@ Move: TypeAlias = Callable[[Sketch], None]
 
 def random_graph(seed: int) -> tuple[ModelProto, dict[str, Array]]:
     """A model of 2 to 8 moves (a move is one node or a few) and points for its inputs, (cases, *shape) each."""
-    from tests.random_moves import MOVES
+    from tests.random_moves import LAYERS, MOVES
 
     generator = np.random.default_rng(seed)
     sketch = Sketch(generator, int(generator.choice(OPSETS)))
+    moves, styles = MOVES, STYLES
+    if seed >= LAYERED:
+        moves, styles, sketch.styles = LAYERS, MODERATE, MODERATE
     points: dict[str, Array] = {}
     cases = int(generator.integers(1, 4))
     element = int(generator.choice([FLOAT, FLOAT, FLOAT, FLOAT, FLOAT16, DOUBLE]))
@@ -147,12 +153,12 @@ def random_graph(seed: int) -> tuple[ModelProto, dict[str, Array]]:
         name = f"x{k}"
         sketch.inputs.append(name)
         sketch.values[name] = (element, shape)
-        points[name] = np.stack([numbers(generator, shape, str(generator.choice(STYLES)), element) for _ in range(cases)])
+        points[name] = np.stack([numbers(generator, shape, str(generator.choice(styles)), element) for _ in range(cases)])
     wanted = int(generator.integers(2, 9))
     for _ in range(100):
         before = (dict(sketch.values), len(sketch.nodes), dict(sketch.constants))
         try:
-            MOVES[int(generator.integers(len(MOVES)))](sketch)
+            moves[int(generator.integers(len(moves)))](sketch)
         except (ValueError, IndexError, shape_inference.InferenceError, onnx.checker.ValidationError):
             sketch.values, sketch.constants = before[0], before[2]
             del sketch.nodes[before[1] :]

@@ -309,3 +309,9 @@ MOVES: tuple[Move, ...] = (
     *(matmul, matmul, gram, gemm, conv, conv, transposed, pool, einsum, softmax, softmax, normalization, normalization),
     *(reduce, reduce, where, movement, movement, island, discrete),
 )
+
+LAYERS: tuple[Move, ...] = (
+    *(matmul, matmul, gemm, gram, conv, conv, conv, conv, transposed, pool, pool, einsum, einsum),
+    *(pointwise, newer, leaky, clip, binary, residual, residual, residual, reuse, cancel, several),
+    *(softmax, softmax, normalization, normalization, reduce, reduce, where, movement, island),
+)
