@@ -47,7 +47,8 @@ class Comparison:
 def compare(runs: Sequence[Run], reference: Mapping[str, Enclosure], bounds: Mapping[str, Array]) -> Comparison:
     """The runs' errors; reference and bounds by output, (cases or 1, *shape).
 
-    A NaN or an infinity is an infinite error: a violation where the bound is finite, none where it is not.
+    A NaN or an infinity is an infinite error: a violation where the bound is finite, none where it is not. The one exception
+    is an infinity where the reference is that very infinity (a mask that an output shows): no error.
     """
     observed: dict[str, Array] = {}
     max_error: dict[str, float] = {}
@@ -92,14 +93,15 @@ def _joined(seen: Array | None, difference: Array) -> Array:
 def _error(x: Array, X: Enclosure) -> Array:
     with np.errstate(invalid="ignore", over="ignore"):
         difference = np.abs(x - X.mid)
-    return np.where(np.isfinite(x), difference, np.inf)
+    return np.where(np.isinf(x) & (X.lo == x) & (X.hi == x), 0.0, np.where(np.isfinite(x), difference, np.inf))
 
 
 def _least_distance(x: Array, X: Enclosure) -> Array:
-    """A lower bound of |x - y| over every y in X, exact where float64 subtracts exactly; inf where x is not finite."""
+    """A lower bound of |x - y| over every y in X, exact where float64 subtracts exactly; inf where x is not finite and not an end of X."""
     at = Enclosure.point(np.where(np.isfinite(x), x, 0.0))
     beyond = np.maximum(subtract(at, Enclosure.point(X.hi)).lo, subtract(Enclosure.point(X.lo), at).lo)
-    return np.where(np.isfinite(x), np.maximum(beyond, 0.0), np.inf)
+    within = np.isinf(x) & ((X.lo == x) | (X.hi == x))  # it may be that very infinity
+    return np.where(within, 0.0, np.where(np.isfinite(x), np.maximum(beyond, 0.0), np.inf))
 
 
 def _violations(run: str, output: str, distance: Array, bound: Array) -> list[Violation]:

@@ -63,6 +63,11 @@ def test_an_infinity_that_both_models_deliver_is_moved_by_nothing() -> None:
     """
     model = onnx.parser.parse_model(text)
     model.graph.initializer.append(numpy_helper.from_array(np.array(-np.inf, np.float32), "n"))
-    found = certify.certify(model, dtype="bf16", data={"x": np.ones((1, 2), np.float32)}, validate=False).outputs["y"]
+    certificate = certify.certify(model, dtype="bf16", data={"x": np.ones((1, 2), np.float32)})
+    found = certificate.outputs["y"]
+    assert certificate.gate is not None
+    assert certificate.gate.exit_code == 0
+    assert found.observed_error is not None
+    assert found.observed_error.reshape(-1)[1] == 0.0
     assert found.conversion.reshape(-1)[1] == found.absolute_bound.reshape(-1)[1] == 0.0
     assert 0.0 < found.absolute_bound.reshape(-1)[0] < 1e-3

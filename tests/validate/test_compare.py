@@ -49,6 +49,14 @@ def test_infinities_and_nan_violate_finite_bounds_alone():
         assert found.max_error["run"] == np.inf
 
 
+def test_an_infinity_that_is_the_exact_result_is_no_error():
+    found = one([-np.inf, 1.0], [-np.inf, 1.0], [-np.inf, 1.0], [0.0, 0.0])
+    assert not found.violations
+    assert found.observed["y"].tolist() == [[0.0, 0.0]]
+    for value in (np.inf, np.nan, 0.0):
+        assert one([value, 1.0], [-np.inf, 1.0], [-np.inf, 1.0], [0.0, 0.0]).violations
+
+
 def test_the_worst_element_of_each_case_and_run_is_reported():
     reference = {"y": Enclosure.point(np.zeros((1, 3)))}
     runs = [Run("a", {"y": np.array([[1.0, 5.0, 2.0], [0.0, 0.0, 0.0]])}), Run("b", {"y": np.array([[0.0, 0.0, 9.0], [7.0, 0.0, 0.0]])})]

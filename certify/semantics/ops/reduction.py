@@ -93,6 +93,8 @@ def nonzero_terms(sizes: Sizes, attributes: dict[str, Any]) -> Array:
 
 
 def _mean_rounding(arithmetic: Arithmetic, sizes: Sizes, **attributes: Any) -> Array:
+    if not sizes.operands[0].size:
+        return np.full(sizes.magnitude.shape, np.inf)  # the mean of nothing is undefined, and NaN in the kernels
     total, largest = sums_and_largest(sizes, attributes)
     return mean_rounding(arithmetic, sizes.terms, total, sizes.magnitude, largest, nonzero_terms(sizes, attributes))
 
