@@ -88,7 +88,8 @@ class Sweep:
         if contaminated is not None:
             arriving = np.where(contaminated, np.inf, arriving)
             self.noise[step.output] = np.where(contaminated, np.inf, self.noise[step.output])
-        loose = self.state.rounding and bool(np.any(arriving > LOOSE * np.mean(self.problem.values[step.output].mag)))
+        mag = self.problem.values[step.output].mag
+        loose = self.state.rounding and mag.size > 0 and bool(np.any(arriving > LOOSE * np.mean(mag)))
         least = self.state.local_rounding(step, np.zeros_like(arriving)) if loose else None
         beta = self.state.local_rounding(step, arriving)  # last: the quantum that it notes must be that of what really arrives
         if least is not None:

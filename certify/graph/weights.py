@@ -53,7 +53,9 @@ def magnitudes(weights: npt.NDArray[Any], storage: Format) -> Magnitudes:
 def absolute_sums(weights: npt.NDArray[Any], axes: tuple[int, ...]) -> Array:
     """Upper bounds of sum |w| over `axes`, of the shape that the other axes leave."""
     axes = tuple(axis % weights.ndim for axis in axes)
-    if weights.size and not any(weights.strides):  # one element, repeated
+    if not weights.size:
+        return np.zeros([d for axis, d in enumerate(weights.shape) if axis not in axes])
+    if not any(weights.strides):  # one element, repeated
         left = [d for axis, d in enumerate(weights.shape) if axis not in axes]
         count = prod(d for axis, d in enumerate(weights.shape) if axis in axes)
         return np.broadcast_to(inflate(np.abs(weights[(0,) * weights.ndim].astype(np.float64)) * count, 2), left)
