@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from certify.analysis.bind import Program, bind
 from certify.analysis.problem import Problem
 from certify.analysis.reference import at_points, over_region, stored_inputs
@@ -33,6 +35,11 @@ LATER_ENGINES = ("sketch", "probabilistic", "sampled")
 
 def run(request: Request, progress: Progress = no_progress) -> Certificate:
     """Certify. Raises the errors of `certify.errors`, each naming what is at fault."""
+    with np.errstate(all="ignore"):  # infinities are values here, and NaN is looked for where it may arise
+        return _run(request, progress)
+
+
+def _run(request: Request, progress: Progress) -> Certificate:
     clock = _Clock(progress)
     if request.engine in LATER_ENGINES:
         raise UsageError(f"--engine {request.engine}: not available in this version; choose auto, running or adjoint")
