@@ -194,7 +194,7 @@ class Sweep:
             flat = rows.reshape(rows.shape[0], -1)
             deterministic = np.abs(flat @ centre.reshape(-1))
             doubt = np.abs(flat) @ np.abs(centre).reshape(-1)
-            total = add_up(deterministic, _times(_gamma(flat.shape[1]), inflate(doubt, flat.shape[1])))
+            total = add_up(total, deterministic, _times(_gamma(flat.shape[1]), inflate(doubt, flat.shape[1])))
         for name in order:
             a = multipliers.pop(name, None)
             if a is None:

@@ -29,6 +29,7 @@ from certify.semantics.contract import PartialSums
 if TYPE_CHECKING:
     import sympy
 
+NOTHING = 2.0**-400  # what the adjoint charges for multipliers that underflow is no coefficient
 SMALL = 2.0**-40  # a unit roundoff small enough that a coefficient is a difference quotient
 
 
@@ -130,7 +131,8 @@ def coefficients(sweep: Sweep, output: str, stored: Collection[str]) -> Coeffici
             noise = {step.output: _conversion(sweep, step, stored) for step in sweep.problem.steps}
         else:
             noise = {step.output: _noise(sweep, step, u_store, u_acc) for step in sweep.problem.steps}
-        found.append(_weighed(sweep, output, noise, convert).reshape(X.shape) / SMALL)
+        bound = _weighed(sweep, output, noise, convert).reshape(X.shape)
+        found.append(np.where(bound < NOTHING, 0.0, bound) / SMALL)
     return Coefficients(*found)
 
 
