@@ -1,27 +1,31 @@
-"""Convert: an operand that a kernel rounds on entry (tf32). Over the reals it is the identity."""
+"""Copies that are delivered in another format. Over the reals each is the identity.
+
+Store:   in the step's own storage format: a Cast between floats, the end of a fused kernel.
+Convert: an operand that a kernel rounds on entry (tf32). A node of its own, so that the rounding is weighed by the adjoint of the
+         operand instead of by the sum of magnitudes inside the dot product (up to 8 times tighter).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from certify.number.enclosure import Enclosure
 from certify.number.upward import Array
 from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, Tangents, register
+from certify.semantics.families.index_map import copied
 
 
 @dataclass(frozen=True, slots=True)
-class Convert:
-    """value(x) = x; the kernel's operand is x rounded by `arithmetic.convert`.
+class Delivery:
+    """value(x) = x. born: (arithmetic, magnitude, quantum) -> rounding of the delivered copy."""
 
-    A node of its own, so that the rounding is weighed by the adjoint of the operand instead of by the sum of
-    magnitudes inside the dot product (up to 8 times tighter).
-    """
-
-    name: str = "Convert"
+    infinities: ClassVar[str] = "always"
+    name: str
+    born: Callable[[Arithmetic, Array, Sequence[Array | float]], Array]
     domain: str = "certify"
     since: int = 1
     parameters: tuple[str, ...] = ("input",)
@@ -40,18 +44,19 @@ class Convert:
         return True
 
     def linearize(self, X: Operands, r: Radii) -> Linearization:
-        zero = np.zeros((1,) * len(_only(X).shape))
+        zero = np.zeros((1, *_only(X).shape[1:]))
 
         def push(d: Tangents) -> Array:
             return zero if d[0] is None else d[0]
 
-        return Linearization(push, lambda a: (a,), push, zero, zero)
+        return Linearization(push, lambda a: (None if r[0] is None else a,), push, zero, zero, 0)
 
     def modulus(self, X: Operands, r: Radii) -> Array:
-        return np.zeros((1,) * len(_only(X).shape)) if r[0] is None else r[0]
+        return np.zeros((1, *_only(X).shape[1:])) if r[0] is None else r[0]
 
     def rounding(self, X: Operands, r: Radii, arithmetic: Arithmetic, magnitude: Array, quantum: Sequence[Array | float]) -> Array:
-        return arithmetic.convert(magnitude)
+        """As `born` says."""
+        return self.born(arithmetic, magnitude, quantum)
 
     def quantum(self, quantum: Sequence[Array | float]) -> Array | float:
         return quantum[0]
@@ -60,8 +65,16 @@ class Convert:
 def _only(X: Operands) -> Enclosure:
     operand = X[0]
     if operand is None:
-        raise ValueError("Convert needs its operand")
+        raise ValueError("a delivery needs its operand")
     return operand
 
 
-register(Convert())
+def _converted(arithmetic: Arithmetic, magnitude: Array, quantum: Sequence[Array | float]) -> Array:
+    return arithmetic.convert(magnitude)
+
+
+register(
+    # One rounding, unless the storage format holds the operand's (a Cast to a wider format, or to the same).
+    Delivery("Store", copied),
+    Delivery("Convert", _converted),
+)

@@ -5,18 +5,16 @@ Source of every definition: the ONNX operator schemas, https://onnx.ai/onnx/oper
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from certify.number.enclosure import Enclosure
 from certify.number.upward import Array
-from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, Tangents, UnsupportedOperator, register
+from certify.semantics.contract import UnsupportedOperator, register
 from certify.semantics.families.composite import Composite, Expansion, Primitive
 from certify.semantics.families.discrete import Discrete, monotone
-from certify.semantics.families.index_map import copied
 from certify.semantics.ops.indexing import aligned
 from certify.semantics.ops.movement import array_axis
 
@@ -135,55 +133,6 @@ def _position_outcomes(sign: int) -> Callable[..., Enclosure]:
     return outcomes
 
 
-@dataclass(frozen=True, slots=True)
-class Store:
-    """value(x) = x, delivered in the step's own storage format: a Cast between floats, the end of a fused kernel."""
-
-    infinities: ClassVar[str] = "always"
-    name: str = "Store"
-    domain: str = "certify"
-    since: int = 1
-    parameters: tuple[str, ...] = ("input",)
-    static: frozenset[str] = frozenset()
-    outputs: int = 1
-    nonlinear: bool = False
-    pointwise: bool = True
-
-    def value(self, x: Any) -> Any:
-        return x
-
-    def enclose(self, X: Operands) -> Enclosure:
-        return _only(X)
-
-    def is_linear(self, X: Operands, r: Radii) -> bool:
-        return True
-
-    def linearize(self, X: Operands, r: Radii) -> Linearization:
-        zero = np.zeros((1, *_only(X).shape[1:]))
-
-        def push(t: Tangents) -> Array:
-            return zero if t[0] is None else t[0]
-
-        return Linearization(push, lambda a: (None if r[0] is None else a,), push, zero, zero)
-
-    def modulus(self, X: Operands, r: Radii) -> Array:
-        return np.zeros((1, *_only(X).shape[1:])) if r[0] is None else r[0]
-
-    def rounding(self, X: Operands, r: Radii, arithmetic: Arithmetic, magnitude: Array, quantum: Sequence[Array | float]) -> Array:
-        """One rounding, unless the storage format holds the operand's (a Cast to a wider format, or to the same)."""
-        return copied(arithmetic, magnitude, quantum)
-
-    def quantum(self, quantum: Sequence[Array | float]) -> Array | float:
-        return quantum[0]
-
-
-def _only(X: Operands) -> Enclosure:
-    operand = X[0]
-    if operand is None:
-        raise ValueError("Store needs its operand")
-    return operand
-
-
 # onnx.TensorProto.DataType, https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 _FLOATS = {1, 10, 11, 16, 17, 18, 19, 20, 23, 24}
 _INTEGERS = {2: (0, 8), 3: (1, 8), 4: (0, 16), 5: (1, 16), 6: (1, 32), 7: (1, 64), 12: (0, 32), 13: (0, 64), 21: (0, 4), 22: (1, 4)}
@@ -250,6 +199,5 @@ register(
     Discrete("ArgMin", 1, ("data",), _position(-1), _position_outcomes(-1), pointwise=False),
     Discrete("Truth", 1, _ONE, lambda x: truth(x != 0), _nonzero_outcomes, domain="certify"),
     Discrete("Truncate", 1, _ONE, truncate, monotone(truncate, (1,)), swing=2.0, domain="certify", limits=_limits),
-    Store(),
     Composite("Cast", 6, ("input",), _cast),
 )
