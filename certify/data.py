@@ -41,11 +41,6 @@ class Raw:
     arrays: Mapping[str, npt.NDArray[Any]]
     source: str
 
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The arrays' shapes, cases included, from which a model's open dimensions can be filled in."""
-        return {name: x.shape for name, x in self.arrays.items()}
-
 
 @dataclass(frozen=True, slots=True)
 class Inputs:

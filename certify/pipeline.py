@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from certify.analysis.bind import Program, bind
+from certify.analysis.bind import Program, bind, static_operands
 from certify.analysis.problem import Problem
 from certify.analysis.reference import at_points, over_region, stored_inputs
 from certify.certificate.assemble import lost_bounds, node_results, output_results
@@ -45,7 +45,7 @@ def _run(request: Request, progress: Progress) -> Certificate:
         raise UsageError(f"--engine {request.engine}: not available in this version; choose auto, running or adjoint")
     with clock("reading the model"):
         raw = None if request.data is None else read(request.data)
-        graph = load(request.model, request.shapes, None if raw is None else raw.shapes)
+        graph = load(request.model, request.shapes, None if raw is None else raw.arrays, static_operands)
         profile = profile_named(request.profile, _format(request.dtype), _format(request.accumulate), str(request.summation))
         program = bind(graph, profile)
         check_names(request.budgets, program.outputs)

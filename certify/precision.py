@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from certify.analysis.bind import Program, bind
+from certify.analysis.bind import Program, bind, static_operands
 from certify.analysis.problem import Problem
 from certify.data import Inputs, inputs_for, read
 from certify.engines import adjoint
@@ -75,7 +75,7 @@ def precision_for(request: Request, budget: float, progress: Progress = no_progr
     if request.region or request.vnnlib is not None:
         raise UsageError("bits: answers at points, not for regions; drop --region and --vnnlib")
     raw = None if request.data is None else read(request.data)
-    graph = load(request.model, request.shapes, None if raw is None else raw.shapes)
+    graph = load(request.model, request.shapes, None if raw is None else raw.arrays, static_operands)
     inputs = inputs_for(graph, request, raw)
     proved = _Prover(graph, inputs, request)
     own = proved.program(None)

@@ -61,6 +61,8 @@ def bind(graph: ModelGraph, profile: Profile) -> Program:
     binder = _Binder(graph, profile)
     for node in graph.nodes:
         binder.node(node)
+    for name in graph.outputs:
+        binder.constant(name)
     if binder.refused:
         refused = list(dict.fromkeys(binder.refused))
         listed = refused[0] if len(refused) == 1 else "\n  ".join([f"{len(refused)} nodes:", *refused])
@@ -76,6 +78,12 @@ def bind(graph: ModelGraph, profile: Profile) -> Program:
         tuple(graph.inputs),
         tuple(graph.outputs),
     )
+
+
+def static_operands(domain: str, name: str, opset: int) -> frozenset[int]:
+    """Positions of the operands that the rule of this operator must know beforehand."""
+    rule = lookup(domain, name, opset)
+    return frozenset() if rule is None else frozenset(i for i, p in enumerate(rule.parameters) if p in rule.static)
 
 
 def as_float(constant: Any) -> Array:
@@ -126,7 +134,7 @@ class _Binder:
                 operands.append(name)
         names = [output for output in node.outputs if output is not None]
         for operand in operands:
-            self._constant(operand)
+            self.constant(operand)
         if isinstance(rule, Composite):
             self._expand(rule, node, operands, attributes)
             return
@@ -149,7 +157,7 @@ class _Binder:
             raise UnsupportedOperator(f"its {parameter!r} ({name!r}) must be a constant")
         return np.asarray(constant)
 
-    def _constant(self, name: str | None) -> None:
+    def constant(self, name: str | None) -> None:
         """Take a constant of the graph into the program, in storage format."""
         if name is None or name in self.exact:
             return

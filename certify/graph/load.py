@@ -6,14 +6,16 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from certify.graph.inputs import concrete_inputs
 from certify.graph.model import InvalidModel, ModelGraph, Node, Unsupported, Value, reads
 from certify.graph.passes.inline_functions import domain_of, library
 from certify.graph.passes.specialize import OPSETS, Frame, Tracer, schema_of
+from certify.graph.structural import Decides, nothing_decides, pinned
 from certify.graph.structure import legible, ordered, subgraphs
 from certify.graph.tensors import FLOATING, NARROW_INTEGERS
 
@@ -27,14 +29,16 @@ FILLING = frozenset({"Where", "Pad", "Equal", "Less", "LessOrEqual", "Greater", 
 def load(
     source: str | Path | bytes | onnx.ModelProto,
     shapes: Mapping[str, Sequence[int]] | None = None,
-    data_shapes: Mapping[str, Sequence[int]] | None = None,
+    data: Mapping[str, npt.NDArray[Any]] | None = None,
+    decides: Decides = nothing_decides,
 ) -> ModelGraph:
     """Read a model.
 
     source:      a path, a file's bytes, or a parsed model (the last two cannot have external data).
     shapes:      concrete shapes of inputs whose declared shape is open, by name.
-    data_shapes: shapes of the arrays that the user feeds (first axis, or an extra leading one: cases); they fill in
-                 open dimensions that `shapes` leaves, but for the first.
+    data:        the arrays that the user feeds (first axis, or an extra leading one: cases). Their shapes fill in open
+                 dimensions that `shapes` leaves, but for the first; inputs that decide the model's structure become constants.
+    decides:     which operands must be known beforehand (graph.structural).
 
     Raises InvalidModel for what is no valid model, or a shape that is left open or does not fit; Unsupported for a valid model
     with an operator, type or version outside what is covered. Each message names the file, node, tensor or input.
@@ -42,7 +46,7 @@ def load(
     model, path, digest = _read(source)
     where = path.name if path is not None else "the model"
     try:
-        return _specialized(model, path, digest, dict(shapes or {}), dict(data_shapes or {}))
+        return _specialized(model, path, digest, dict(shapes or {}), dict(data or {}), decides)
     except (InvalidModel, Unsupported) as refusal:
         raise type(refusal)(f"{where}: {refusal}") from refusal.__cause__
 
@@ -97,7 +101,12 @@ def _opsets(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def _specialized(
-    model: onnx.ModelProto, path: Path | None, digest: str, shapes: dict[str, Sequence[int]], data_shapes: dict[str, Sequence[int]]
+    model: onnx.ModelProto,
+    path: Path | None,
+    digest: str,
+    shapes: dict[str, Sequence[int]],
+    data: dict[str, npt.NDArray[Any]],
+    decides: Decides,
 ) -> ModelGraph:
     graph, opsets, functions = model.graph, _opsets(model), library(model)
     if not graph.node:
@@ -110,16 +119,28 @@ def _specialized(
     tracer.taken |= {name for node in graph.node for name in node.output} | {i.name for i in graph.input}
     frame = Frame({}, {}, opsets)
     tracer.constants(frame, graph.initializer, graph.sparse_initializer)
-    inputs = concrete_inputs([i for i in graph.input if i.name not in frame.names], shapes, data_shapes)
-    for name, (elem_type, shape) in inputs.items():
-        frame.names[name] = tracer.define(name, elem_type, shape)
+    infos = [i for i in graph.input if i.name not in frame.names]
+    settled = {name: x for name, x in pinned(model, data, decides).items() if name not in shapes}
+    fed = {(infos[int(name[1:])].name if _is_position(name, len(infos)) else name): x.shape for name, x in data.items()}
+    open_ = concrete_inputs([i for i in infos if i.name not in settled], shapes, fed)
+    for info in infos:
+        constant = settled.get(info.name)
+        elem_type, shape = open_[info.name] if constant is None else (info.type.tensor_type.elem_type, constant.shape)
+        frame.names[info.name] = tracer.define(info.name, elem_type, shape, constant)
     tracer.walk(nodes, frame)
     outputs = tuple(tracer.settle(frame, o.name) for o in graph.output)
     for name in outputs:
         if name in tracer.sequences:
             raise Unsupported(f"output {name!r} is a sequence; only tensors are supported")
-    loaded = ModelGraph(tuple(tracer.nodes), tracer.values, tuple(inputs), outputs, (), opsets, path, digest, 0, _count(graph))
+    loaded = ModelGraph(
+        tuple(tracer.nodes), tracer.values, tuple(i.name for i in infos), outputs, (), opsets, path, digest, 0, _count(graph)
+    )
     return _finished(loaded)
+
+
+def _is_position(name: str, count: int) -> bool:
+    """True for "#0", "#1", ...: data by position."""
+    return name.startswith("#") and name[1:].isdecimal() and int(name[1:]) < count
 
 
 def _checked(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
@@ -171,7 +192,7 @@ def _finished(graph: ModelGraph) -> ModelGraph:
     for name in graph.outputs:
         if values[name].size == 0:
             raise InvalidModel(f"output {name!r} has no elements: its shape is {list(values[name].shape)}")
-    constants = [v for v in values.values() if v.constant is not None]
+    constants = [v for name, v in values.items() if v.constant is not None and name not in graph.inputs]
     arithmetic = {name for node in nodes if node.op_type not in FILLING for name in reads(node)} | set(graph.outputs)
     for value in constants:
         _finite(value, value.name in arithmetic)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pytest
 from onnx import helper
 
@@ -18,7 +19,11 @@ def shapes_of(
     data_shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, tuple[int, ...]]:
     nodes = [helper.make_node("Relu", [name], [f"{name}_out"]) for name in declared]
-    graph = load(model_of(nodes, dict(declared), [f"{name}_out" for name in declared]), shapes, data_shapes)
+    graph = load(
+        model_of(nodes, dict(declared), [f"{name}_out" for name in declared]),
+        shapes,
+        {name: np.empty(shape, np.float32) for name, shape in (data_shapes or {}).items()},
+    )
     return {name: graph.values[f"{name}_out"].shape for name in declared}
 
 

@@ -1,0 +1,137 @@
+"""ONNX's own test cases, one operator each, as claims: certify the case at its inputs, then look where the outputs lie.
+
+`python -m tests.conformance.cases [TEXT]` prints what becomes of every case whose name contains TEXT.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+import certify
+from certify.errors import CertifyError
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case: its model, its inputs by name, and the outputs that its authors computed, by name."""
+
+    name: str
+    model: Any
+    inputs: dict[str, Any]
+    expected: dict[str, Any]
+
+    @property
+    def is_numeric(self) -> bool:
+        """True if some output is a tensor of numbers or truth values with elements: something to certify."""
+        return any(isinstance(y, np.ndarray) and y.dtype.kind not in "OUS" and y.size for y in self.expected.values())
+
+
+@cache
+def cases() -> tuple[Case, ...]:
+    """All of them, in the order of their names."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        from onnx.backend.test.case.node import collect_testcases
+
+        found = [_case(case) for case in collect_testcases(None)]
+    return tuple(sorted(found, key=lambda case: case.name))
+
+
+def _case(case: Any) -> Case:
+    inputs, outputs = case.data_sets[0]
+    graph = case.model.graph
+    names = [i.name for i in graph.input]
+    return Case(
+        case.name, case.model, dict(zip(names, inputs, strict=False)), dict(zip([o.name for o in graph.output], outputs, strict=True))
+    )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """covered: certified, and every output lies in its enclosure. Otherwise `reason` says what happened.
+
+    runs: "onnxruntime" where its outputs were looked at too.
+    """
+
+    covered: bool
+    reason: str = ""
+    runs: str = ""
+    alarm: bool = False
+
+
+def examine(case: Case) -> Outcome:
+    """Certify in the case's own types, and compare with what its authors expect and with what onnxruntime gives."""
+    try:
+        certificate = certify.certify(case.model, data={k: np.asarray(x) for k, x in case.inputs.items()}, validate=False)
+    except CertifyError as refusal:
+        return Outcome(False, f"{type(refusal).__name__}: {refusal}")
+    except Exception as crash:  # noqa: BLE001
+        return Outcome(False, f"crash: {type(crash).__name__}: {crash}", alarm=True)
+    found = _compare(certificate, case.expected)
+    if found:
+        return Outcome(False, f"expected output {found}", alarm=True)
+    computed = _runtime(case)
+    if computed is None:
+        return Outcome(True)
+    found = _compare(certificate, computed)
+    return Outcome(False, f"onnxruntime's output {found}", "onnxruntime", True) if found else Outcome(True, runs="onnxruntime")
+
+
+def _compare(certificate: Any, outputs: dict[str, Any]) -> str:
+    """Where an output leaves reference +- bound, "" if nowhere."""
+    for name, y in outputs.items():
+        if not isinstance(y, np.ndarray) or y.dtype.kind in "OUS" or not y.size:
+            continue
+        out = certificate.outputs[name]
+        reference, bound = out.reference[0], out.absolute_bound[0]
+        y = y.astype(np.float64)
+        if y.shape != reference.shape:
+            return f"{name!r} has shape {y.shape}, the certificate's {reference.shape}"
+        with np.errstate(all="ignore"):
+            distance = np.abs(y - reference)
+            nearest = np.where(distance > 0.0, np.nextafter(distance, 0.0), distance)  # the difference is rounded: never a false alarm
+            inside = (nearest <= bound) | (y == reference) | np.isposinf(bound)
+        if not inside.all():
+            at = tuple(int(i) for i in np.argwhere(~inside)[0])
+            return f"{name!r} at {list(at)} is {y[at]!r}, the certificate says {reference[at]!r} +- {bound[at]!r}"
+    return ""
+
+
+def _runtime(case: Case) -> dict[str, Any] | None:
+    """onnxruntime's outputs with rewrites disabled; None where it does not run the case."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    try:
+        session = onnxruntime.InferenceSession(case.model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        found = session.run(None, case.inputs)
+    except Exception:  # noqa: BLE001 - its exceptions share no base class
+        return None
+    return {o.name: np.asarray(y) if not isinstance(y, list) else y for o, y in zip(session.get_outputs(), found, strict=True)}
+
+
+def main(text: str) -> None:
+    """Print every case whose name contains `text`, then the count of each kind."""
+    count: Counter[str] = Counter()
+    for case in cases():
+        if text not in case.name or not case.is_numeric:
+            continue
+        outcome = examine(case)
+        kind = "covered" if outcome.covered else "ALARM" if outcome.alarm else "refused"
+        count[kind] += 1
+        print(f"{kind:8} {case.name}  {outcome.reason[:240]} {outcome.runs}", flush=True)
+    print(dict(count))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "")
