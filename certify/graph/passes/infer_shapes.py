@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from certify.graph import tensors
+from certify.graph.domains import operators
+from certify.graph.domains.contract import Operator
 from certify.graph.model import InvalidModel, Shape, Unsupported, Value
 from certify.graph.structure import label
 from certify.graph.tensors import type_name
@@ -83,8 +86,10 @@ def infer(
     Raises InvalidModel if shapes or types do not fit, Unsupported if a shape depends on data.
     """
     operand_types(schema, node, operands)
-    types = _by_schema(schema, node, operands, known, opsets)
-    if any(t is None and name for t, name in zip(types, node.output, strict=True)):
+    row = operators().get((schema.domain, node.op_type))
+    own = row is not None and row.schema is schema
+    types = _by_table(row, node, operands) if row is not None and own else _by_schema(schema, node, operands, known, opsets)
+    if not own and any(t is None and name for t, name in zip(types, node.output, strict=True)):
         ours = _OURS.get((node.domain, node.op_type))
         types = ours(node, operands) if ours else _by_model(node, operands, known, opsets)
     for name, found in zip(node.output, types, strict=True):
@@ -137,6 +142,14 @@ def _by_schema(
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError, TypeError) as cause:
         raise _refusal(node, operands, cause) from cause
     return [concrete(found[name]) if name in found else None for name in node.output]
+
+
+def _by_table(row: Operator, node: onnx.NodeProto, operands: Sequence[Value | None]) -> list[Type | None]:
+    """What the table of the runtime's own operators says."""
+    try:
+        return row.infer_types(operands, {a.name: tensors.attribute(a, None, "") for a in node.attribute}, len(node.output))
+    except ValueError as cause:
+        raise _refusal(node, operands, cause) from cause
 
 
 def _by_model(

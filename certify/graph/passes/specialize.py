@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from certify.graph import tensors
+from certify.graph.domains import operators
 from certify.graph.model import InvalidModel, Node, Shape, Unsupported, Value
 from certify.graph.passes import control_flow, fold_constants, infer_shapes, sequences
 from certify.graph.passes.inline_functions import Key, arguments, domain_of, with_arguments
@@ -292,5 +293,8 @@ def schema_of(node: onnx.NodeProto, opsets: Mapping[str, int]) -> onnx.defs.OpSc
     try:
         return onnx.defs.get_schema(node.op_type, opsets[domain], domain)
     except onnx.defs.SchemaError as cause:
+        row = operators().get((domain, node.op_type))
+        if row is not None:
+            return row.schema
         operator = f"{domain or 'ai.onnx'}::{node.op_type} in opset {opsets[domain]}"
         raise Unsupported(f"node {label(node)!r}: there is no operator {operator} that is known here") from cause
