@@ -30,11 +30,14 @@ the model is loaded, and no rule is asked for. Loading also opens the file's own
 FUNCTIONS = {
     "Bilinear": "form",
     "Composite": "expand",
+    "Clipped": "born",
+    "Delivery": "born",
     "Discrete": "value",
     "Linear": "apply",
     "Movement": "value",
     "Pointwise": "value",
     "Selection": "candidates",
+    "Whole": "born",
 }
 
 

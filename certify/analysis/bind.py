@@ -182,7 +182,10 @@ class _Binder:
         known = [parameter for parameter in rule.parameters if parameter not in rule.static]
         constants = {p: self.exact[name][0] for p, name in zip(known, operands, strict=False) if name in self.exact}
         shapes = tuple(() if name is None else self.shapes[name] for name in operands)
-        expansion = Expansion(self._prefix(node), tuple(operands), shapes, tuple(node.outputs), constants, self.profile.style)
+        elements, results = (tuple(self._element(name) for name in names) for names in (operands, node.outputs))
+        expansion = Expansion(
+            self._prefix(node), tuple(operands), shapes, tuple(node.outputs), constants, self.profile.style, elements, results
+        )
         primitives, fresh = rule.expand(expansion, **attributes)
         first = next(output for output in node.outputs if output is not None)
         storage = self.formats[first]
@@ -193,7 +196,8 @@ class _Binder:
             self.shapes[name] = tuple(np.shape(constant))
         for primitive in primitives:
             if primitive.output not in self.formats:
-                self.formats[primitive.output] = inner if primitive.inner else storage
+                kept = self._kept(primitive.like, storage)
+                self.formats[primitive.output] = self.profile.inner_format(kept) if primitive.inner and kept is not None else kept
             found = lookup(primitive.domain, primitive.name, primitive.opset)
             if found is None:
                 raise UnsupportedOperator(f"its part {primitive.name} has no rule")
@@ -204,6 +208,18 @@ class _Binder:
                 self._expand(found, part, list(primitive.operands), primitive.attributes)
                 continue
             self._step(found, primitive.name, list(primitive.operands), primitive.output, primitive.attributes, node, primitive.inner)
+
+    def _element(self, name: str | None) -> int:
+        return self.graph.values[name].elem_type if name is not None and name in self.graph.values else 0
+
+    def _kept(self, like: str | int | None, storage: Format | None) -> Format | None:
+        """The storage format that a primitive names by `like`."""
+        if like is None:
+            return storage
+        if isinstance(like, str):
+            return self.formats[like]
+        declared = from_onnx(like)
+        return None if declared is None else self.profile.storage(declared)
 
     def _prefix(self, node: Node) -> str:
         """What the node's inner names start with, so that none of them is a name of the model's own."""

@@ -28,6 +28,10 @@ class _OrtCpu(NearestProfile):
             )
         return NearestProfile.storage(self, declared)
 
+    def style(self, kernel: str) -> str:
+        """Integer sums are scaled in floating point."""
+        return "float" if kernel.startswith("QLinear") else NearestProfile.style(self, kernel)
+
 
 def _ort_cpu(dtype: Format | None, accumulate: Format | None, order: Order) -> Profile:
     if dtype is not None and dtype.name not in ("fp32", "fp64"):

@@ -167,7 +167,8 @@ class Rule(Protocol):
     nonlinear: bool  # False promises that the remainder is exactly zero whatever r is
     # A rule may further have `infinities`: "always" (it copies, selects or compares a number that really is infinite) or "points"
     # (only where every operand is known exactly). Every other rule is kept from seeing one, and its result is unbounded. And
-    # `copies`: an element that may be NaN or infinite spoils its copies alone.
+    # `copies`: an element that may be NaN or infinite spoils its copies alone. And `deliver(*x, **attributes)`: what a kernel makes of
+    # computed operands, where that is not `value` rounded into a format; `quantum` then divides what is delivered.
     pointwise: bool  # output element i depends on element i (after broadcasting) of each operand alone
 
     def value(self, *x: Any, **attributes: Any) -> Any:

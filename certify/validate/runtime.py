@@ -250,7 +250,10 @@ def _array(name: str, value: Any) -> AnyArray:
     if not value.is_tensor():
         raise ValidationUnavailable(f"output {name} is a {value.data_type()}, not a tensor")
     if value.data_type() != "tensor(bfloat16)":
-        return np.asarray(value.numpy())
+        try:
+            return np.asarray(value.numpy())
+        except RuntimeError as refusal:  # types that numpy has not: 4 bits, 2 bits, float8
+            raise ValidationUnavailable(f"output {name} is a {value.data_type()}, which does not come out as numbers") from refusal
     import ctypes
 
     shape = tuple(value.shape())

@@ -57,8 +57,10 @@ class Simulator:
 
     def _step(self, step: Step, operands: list[Array | None], order: Order) -> Array:
         storage = self._program.formats[step.output]
-        if storage is None:
-            return np.asarray(step.rule.value(*operands, **step.attributes), dtype=np.float64)
+        delivers = getattr(step.rule, "deliver", None)
+        if storage is None or delivers is not None:
+            result = np.asarray((delivers or step.rule.value)(*operands, **step.attributes), dtype=np.float64)
+            return result if storage is None else round_to(result, storage)
         if step.rule.domain == "certify" and step.rule.name == "Convert" and operands[0] is not None:
             _, mode = getattr(step.arithmetic, "conversion", None) or (storage, "nearest")
             return round_to(operands[0], storage, mode)

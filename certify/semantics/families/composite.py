@@ -20,6 +20,7 @@ class Primitive:
     operands: names given to `expand`, or outputs of earlier primitives; None for an absent optional operand.
     output:   a fresh name (use `Expansion.name`), or one of the composite's own outputs.
     inner:    True if the result stays in the kernel's inner format instead of being rounded into storage.
+    like:     whose format that is, in storage: the value of this name, or this ONNX element type; None is the node's first output.
     opset:    selects the primitive's rule in the default domain (or `domain`).
     """
 
@@ -30,6 +31,7 @@ class Primitive:
     inner: bool = True
     domain: str = ""
     opset: int = 28
+    like: str | int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class Expansion:
     outputs:   names of the node's outputs, None where unused.
     constants: known constant operands, float64 without case axis, by parameter name.
     style:     style(kernel) is the profile's word for how that kernel computes, e.g. "centred" or "uncentred".
+    elements:  ONNX element type of each operand, 0 where absent or an inner result.
+    results:   ONNX element type of each output, 0 where unused or an inner result.
     """
 
     prefix: str
@@ -50,6 +54,8 @@ class Expansion:
     outputs: tuple[str | None, ...]
     constants: dict[str, Array]
     style: Callable[[str], str]
+    elements: tuple[int, ...] = ()
+    results: tuple[int, ...] = ()
 
     def name(self, part: str) -> str:
         return f"{self.prefix}/{part}"
@@ -60,7 +66,7 @@ class Composite:
     """A row of the rule table that expands instead of speaking the verbs itself.
 
     expand(expansion, **attributes) -> (primitives, constants): `constants` are exact float64 arrays (no case axis) by
-    fresh name, that primitives may use as operands.
+    fresh name, that primitives may use as operands; they are held in the inner format of the node's first output.
     """
 
     name: str

@@ -140,7 +140,10 @@ _BOOL = 9
 
 
 def _cast(expansion: Expansion, *, to: int, saturate: int = 1, round_mode: str = "up") -> tuple[list[Primitive], dict[str, Array]]:
-    """To float: stored in its format. To integers: toward zero; outside of their range the standard says nothing. To bool: x != 0."""
+    """To float: stored in its format. To bool: x != 0. To integers: toward zero; outside of their range the standard says nothing.
+
+    Integers are cast to integers unchanged: what is behind them need not be whole (docs/decisions/quantization.md).
+    """
     y = expansion.outputs[0]
     if y is None:
         return [], {}
@@ -152,7 +155,8 @@ def _cast(expansion: Expansion, *, to: int, saturate: int = 1, round_mode: str =
         raise UnsupportedOperator(f"a cast to element type {to}")
     signed, bits = _INTEGERS[to]
     limits = {"least": -(2.0 ** (bits - 1)) if signed else 0.0, "greatest": 2.0 ** (bits - signed) - 1.0}
-    return [Primitive("Truncate", expansion.operands, y, limits, inner=False, domain="certify")], {}
+    kind = "Ranged" if expansion.elements and expansion.elements[0] in _INTEGERS else "Truncate"
+    return [Primitive(kind, expansion.operands, y, limits, inner=False, domain="certify")], {}
 
 
 def _limits(*, least: float = -np.inf, greatest: float = np.inf) -> tuple[float, float]:
