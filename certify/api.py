@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from certify import request as forms
 from certify.certificate.contract import Certificate
 from certify.errors import UsageError
@@ -25,7 +23,7 @@ def certify(
     accumulate: str | None = None,
     profile: str = "wide",
     summation: str = "any",
-    data: str | os.PathLike[str] | Mapping[str, np.ndarray[Any, Any]] | None = None,
+    data: str | os.PathLike[str] | Mapping[str, Any] | None = None,
     ranges: Mapping[str, forms.Range] | forms.Range | None = None,
     samples: int = 8,
     seed: int = 0,
@@ -42,7 +40,8 @@ def certify(
 ) -> Certificate:
     """Bound the rounding error of the model's outputs, as `certify MODEL` does.
 
-    `model` is a path, the bytes of a model or a ModelProto; `data` a path or arrays by input name; `ranges` one (lo, hi)
+    `model` is a path, the bytes of a model or a ModelProto; `data` a path or arrays by input name (a list of arrays for a sequence, None
+    for an optional input that is absent); `ranges` one (lo, hi)
     for all inputs or one by input name; `budgets` numbers or the command line's text; files in `outputs` are written.
     Raises UsageError, InvalidModel, InvalidData or Unsupported, each naming what is at fault.
     """

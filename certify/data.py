@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -52,12 +52,23 @@ class Inputs:
 
 
 def read(data: Path | Mapping[str, npt.NDArray[Any]]) -> Raw:
-    """Read an .npz file, a folder of `input_*.pb` (ONNX TensorProto), or take arrays. Raises InvalidData naming file and key."""
+    """Read an .npz file, a folder of `input_*.pb` (ONNX TensorProto), or take arrays. Raises InvalidData naming file and key.
+
+    A list of arrays is a sequence, its tensors called name[0], name[1], ...; None is an optional input that is absent.
+    """
     if isinstance(data, Mapping):
-        return Raw({name: np.asarray(x) for name, x in data.items()}, "data")
+        return Raw(dict(_named(data)), "data")
     if not data.exists():
         raise InvalidData(f"--data {data}: there is no such file or folder")
     return Raw(_read_folder(data) if data.is_dir() else _read_npz(data), f"--data {data}")
+
+
+def _named(data: Mapping[str, Any]) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    for name, x in data.items():
+        if isinstance(x, list) and x and all(isinstance(item, np.ndarray) for item in x):
+            yield from ((f"{name}[{i}]", item) for i, item in enumerate(x))
+        elif x is not None:
+            yield name, np.asarray(x)
 
 
 def _read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
@@ -148,7 +159,7 @@ def _cases(points: Mapping[str, Array]) -> int:
 def _points(graph: ModelGraph, raw: Raw) -> dict[str, Array]:
     """The arrays as float64 cases, one per input, in the model's order. Raises InvalidData."""
     positions = {f"#{i}": name for i, name in enumerate(graph.inputs)}
-    arrays = {positions.get(name, name): x for name, x in raw.arrays.items()}
+    arrays = {positions.get(name, name): x for name, x in raw.arrays.items() if name not in graph.empty}
     expected = ", ".join(map(_describe, (graph.values[name] for name in graph.inputs))) or "none"
     if unknown := [name for name in arrays if name not in graph.inputs]:
         raise InvalidData(f"{raw.source}: {_names(unknown)} no input of the model; its inputs are {expected}")

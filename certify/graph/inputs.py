@@ -1,4 +1,7 @@
-"""Concrete shapes of a model's inputs: what the file declares, completed by the user and by the data."""
+"""Concrete shapes of a model's inputs: what the file declares, completed by the user and by the data.
+
+An input that is a sequence stands for its tensors, which data call name[0], name[1], ...; an optional one is there if data feed it.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,51 @@ if TYPE_CHECKING:
 
 Dimension: TypeAlias = int | str  # a symbol, "" if it is open and has no name
 Declared: TypeAlias = tuple[int, list[Dimension] | None]  # element type; dimensions, None if not even their number is known
+
+
+def tensors_of(infos: Sequence[onnx.ValueInfoProto], fed: Mapping[str, Shape] | None) -> dict[str, Sequence[onnx.ValueInfoProto] | None]:
+    """By input name: declarations of the tensors that it stands for, one but for a sequence; None for an optional input that is absent.
+
+    fed: shapes of the data, by name; one without elements under a sequence's own name says that the sequence has no tensors.
+    Raises Unsupported for an input of another type, and where only data could tell.
+    """
+    found: dict[str, Sequence[onnx.ValueInfoProto] | None] = {}
+    for info in infos:
+        optional = info.type.HasField("optional_type")
+        kind = info.type.optional_type.elem_type if optional else info.type
+        if optional and fed is None:
+            raise Unsupported(f"input {info.name!r} is optional: only --data can tell whether it is there")
+        if kind.HasField("tensor_type"):
+            found[info.name] = [_renamed(info.name, kind, None)] if not optional or info.name in (fed or {}) else None
+        elif kind.HasField("sequence_type") and kind.sequence_type.elem_type.HasField("tensor_type"):
+            found[info.name] = _items(info.name, kind.sequence_type.elem_type, fed or {})
+            if found[info.name] is None and not optional:
+                raise Unsupported(f"input {info.name!r} is a sequence; give its tensors with --data, called '{info.name}[0]', ...")
+        elif kind.WhichOneof("value") is None:
+            raise InvalidModel(f"input {info.name!r} is declared without a type")
+        else:
+            raise Unsupported(f"input {info.name!r} is a {str(kind.WhichOneof('value')).removesuffix('_type')}, which is not supported")
+    return found
+
+
+def _items(name: str, kind: onnx.TypeProto, fed: Mapping[str, Shape]) -> Sequence[onnx.ValueInfoProto] | None:
+    """The tensors of a sequence that data feed, None if they feed none."""
+    names = [item for i in range(len(fed)) if (item := f"{name}[{i}]") in fed]
+    return [_renamed(item, kind, fed[item]) for item in names] if names or 0 in fed.get(name, ()) else None
+
+
+def _renamed(name: str, kind: onnx.TypeProto, fed: Shape | None) -> onnx.ValueInfoProto:
+    """A tensor's declaration; of a sequence's tensor, whose open dimensions are those of the data."""
+    import onnx
+
+    info = onnx.ValueInfoProto(name=name)
+    info.type.CopyFrom(kind)
+    if fed is not None:
+        declared = [d.dim_value for d in kind.tensor_type.shape.dim] if kind.tensor_type.HasField("shape") else [0] * len(fed)
+        fed = fed[1:] if len(fed) == len(declared) + 1 else fed
+        shape = [d or n for d, n in zip(declared, fed, strict=False)] if len(fed) == len(declared) else declared
+        info.type.CopyFrom(onnx.helper.make_tensor_type_proto(kind.tensor_type.elem_type, shape))
+    return info
 
 
 def concrete_inputs(
@@ -41,11 +89,6 @@ def concrete_inputs(
 
 def _declared(info: onnx.ValueInfoProto) -> Declared:
     tensor = info.type.tensor_type
-    if not info.type.HasField("tensor_type"):
-        kind = info.type.WhichOneof("value")
-        if kind is None:
-            raise InvalidModel(f"input {info.name!r} is declared without a type")
-        raise Unsupported(f"input {info.name!r} is a {kind.removesuffix('_type')}; only tensors are supported")
     if not tensor.elem_type:
         raise InvalidModel(f"input {info.name!r} is declared without an element type")
     if not tensor.HasField("shape"):

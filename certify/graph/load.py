@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from certify.graph.inputs import concrete_inputs
+from certify.graph.inputs import concrete_inputs, tensors_of
 from certify.graph.model import InvalidModel, ModelGraph, Node, Unsupported, Value, reads
 from certify.graph.passes.inline_functions import domain_of, library
 from certify.graph.passes.specialize import OPSETS, Frame, Tracer, schema_of
@@ -46,7 +46,7 @@ def load(
     model, path, digest = _read(source)
     where = path.name if path is not None else "the model"
     try:
-        return _specialized(model, path, digest, dict(shapes or {}), dict(data or {}), decides)
+        return _specialized(model, path, digest, dict(shapes or {}), data, decides)
     except (InvalidModel, Unsupported) as refusal:
         raise type(refusal)(f"{where}: {refusal}") from refusal.__cause__
 
@@ -105,7 +105,7 @@ def _specialized(
     path: Path | None,
     digest: str,
     shapes: dict[str, Sequence[int]],
-    data: dict[str, npt.NDArray[Any]],
+    data: Mapping[str, npt.NDArray[Any]] | None,
     decides: Decides,
 ) -> ModelGraph:
     graph, opsets, functions = model.graph, _opsets(model), library(model)
@@ -120,22 +120,53 @@ def _specialized(
     frame = Frame({}, {}, opsets)
     tracer.constants(frame, graph.initializer, graph.sparse_initializer)
     infos = [i for i in graph.input if i.name not in frame.names]
+    found = tensors_of(infos, None if data is None else {name: x.shape for name, x in data.items()})
+    inputs = _entered(tracer, frame, found, model, shapes, data or {}, decides)
+    tracer.walk(nodes, frame)
+    outputs = tuple(name for o in graph.output for name in _delivered(tracer, frame, o.name))
+    loaded = ModelGraph(tuple(tracer.nodes), tracer.values, inputs, outputs, opsets, path, digest, 0, _count(graph))
+    empty = tuple(name for name, entry in found.items() if not entry)
+    return _finished(replace(loaded, empty=empty))
+
+
+def _entered(
+    tracer: Tracer,
+    frame: Frame,
+    found: Mapping[str, Sequence[onnx.ValueInfoProto] | None],
+    model: onnx.ModelProto,
+    shapes: Mapping[str, Sequence[int]],
+    data: Mapping[str, npt.NDArray[Any]],
+    decides: Decides,
+) -> tuple[str, ...]:
+    """Enter the inputs into the frame; the names of the tensors that are fed."""
+    each = [info for entry in found.values() for info in entry or ()]
     settled = {name: x for name, x in pinned(model, data, decides).items() if name not in shapes}
-    fed = {(infos[int(name[1:])].name if _is_position(name, len(infos)) else name): x.shape for name, x in data.items()}
-    open_ = concrete_inputs([i for i in infos if i.name not in settled], shapes, fed)
-    for info in infos:
+    fed = {(each[int(name[1:])].name if _is_position(name, len(each)) else name): x.shape for name, x in data.items()}
+    open_ = concrete_inputs([i for i in each if i.name not in settled], shapes, fed)
+    for info in each:
         constant = settled.get(info.name)
         elem_type, shape = open_[info.name] if constant is None else (info.type.tensor_type.elem_type, constant.shape)
-        frame.names[info.name] = tracer.define(info.name, elem_type, shape, constant)
-    tracer.walk(nodes, frame)
-    outputs = tuple(tracer.settle(frame, o.name) for o in graph.output)
-    for name in outputs:
-        if name in tracer.sequences:
-            raise Unsupported(f"output {name!r} is a sequence; only tensors are supported")
-    loaded = ModelGraph(
-        tuple(tracer.nodes), tracer.values, tuple(i.name for i in infos), outputs, (), opsets, path, digest, 0, _count(graph)
-    )
-    return _finished(loaded)
+        tracer.define(info.name, elem_type, shape, constant)
+    for name, entry in found.items():
+        if entry is not None and [info.name for info in entry] != [name]:
+            tracer.sequences[name] = tuple(info.name for info in entry)
+        frame.names[name] = None if entry is None else name
+    return tuple(info.name for info in each)
+
+
+def _delivered(tracer: Tracer, frame: Frame, output: str) -> list[str]:
+    """The tensors that an output stands for: itself, or those of a sequence, called output[0], output[1], ..."""
+    found = tracer.settle(frame, output)
+    if found is None:
+        raise InvalidModel(f"output {output!r} is absent: an operand that was left out")
+    if found not in tracer.sequences:
+        return [found]
+    items = []
+    for position, item in enumerate(tracer.sequences[found]):
+        frame.names["\0"], target = item, f"{output}[{position}]"
+        tracer.alias(frame, "\0", target)
+        items.append(target)
+    return items
 
 
 def _is_position(name: str, count: int) -> bool:

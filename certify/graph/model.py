@@ -52,7 +52,7 @@ class Node:
     inputs:     value names; None for an absent optional operand. Trailing absent ones are dropped.
     outputs:    value names; None for an output that the node does not give.
     attributes: the ONNX attributes that the file gives, defaults not filled in: int, float, str, numpy arrays for
-                tensors, tuples for repeated fields, `ModelGraph` for the branches of an If that data decides.
+                tensors, tuples for repeated fields.
     scope:      path of function calls and bodies around the node, "" at top level; e.g. "If_3/then_branch".
     """
 
@@ -69,13 +69,13 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class ModelGraph:
-    """A whole model, or a branch of an If.
+    """A whole model.
 
     nodes:        in topological order; every one reaches an output, and none has only constant-folded results.
     values:       every input, constant and result by name.
     inputs:       names of what the user feeds, in the file's order; an initializer is never one.
+    empty:        inputs of the file that stand for no tensor: sequences without any, optional values that are absent.
     outputs:      names in the file's order; one may be an input or a constant.
-    captures:     for a branch, the names of the surrounding graph that it reads; () for a whole model.
     opsets:       version by domain, "" for ai.onnx.
     path, sha256: of the file; None and the hash of the bytes if it did not come from one.
     parameters:   elements of the constants of floating-point or 8-bit (and narrower) type that nodes read.
@@ -87,12 +87,12 @@ class ModelGraph:
     values: Mapping[str, Value]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    captures: tuple[str, ...] = ()
     opsets: Mapping[str, int] = field(default_factory=dict)
     path: Path | None = None
     sha256: str = ""
     parameters: int = 0
     source_nodes: int = 0
+    empty: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
@@ -128,6 +128,5 @@ class ModelGraph:
 
 
 def reads(node: Node) -> tuple[str, ...]:
-    """The values that a node reads: its operands and what its branches capture."""
-    captured = (name for body in node.attributes.values() if isinstance(body, ModelGraph) for name in body.captures)
-    return tuple(name for name in (*node.inputs, *captured) if name is not None)
+    """The values that a node reads."""
+    return tuple(name for name in node.inputs if name is not None)

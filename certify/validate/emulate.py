@@ -67,6 +67,8 @@ class Emulator:
         model = inliner.inline_local_functions(model) if len(model.functions) else model
         self._opsets = {"" if x.domain == "ai.onnx" else x.domain: x.version for x in model.opset_import}
         self._plan = self._planned(model.graph)
+        if others := [value.name for value in model.graph.input if not value.type.HasField("tensor_type")]:
+            raise ValidationUnavailable(f"input {others[0]} is no tensor")
         self._inputs = {value.name: int(value.type.tensor_type.elem_type) for value in model.graph.input}
         self._control = {"If": self._if, "Loop": self._loop, "Scan": self._scan}
 

@@ -20,7 +20,7 @@ from certify.errors import CertifyError
 
 @dataclass(frozen=True)
 class Case:
-    """One case: its model, its inputs by name, and the outputs that its authors computed, by name."""
+    """One case: its model, its inputs by name, and the outputs that its authors computed, by name; tensors of a sequence as name[i]."""
 
     name: str
     model: Any
@@ -31,6 +31,12 @@ class Case:
     def is_numeric(self) -> bool:
         """True if some output is a tensor of numbers or truth values with elements: something to certify."""
         return any(isinstance(y, np.ndarray) and y.dtype.kind not in "OUS" and y.size for y in self.expected.values())
+
+    @property
+    def open_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the inputs whose first dimension is open: it is no batch here."""
+        tensors = {i.name: i.type.tensor_type.shape.dim for i in self.model.graph.input}
+        return {name: self.inputs[name].shape for name, dim in tensors.items() if len(dim) and dim[0].dim_param and name in self.inputs}
 
 
 @cache
@@ -47,10 +53,25 @@ def cases() -> tuple[Case, ...]:
 def _case(case: Any) -> Case:
     inputs, outputs = case.data_sets[0]
     graph = case.model.graph
-    names = [i.name for i in graph.input]
-    return Case(
-        case.name, case.model, dict(zip(names, inputs, strict=False)), dict(zip([o.name for o in graph.output], outputs, strict=True))
-    )
+    given = zip([i.name for i in graph.input], map(_plain, inputs), strict=False)
+    expected = zip([o.name for o in graph.output], map(_plain, outputs), strict=True)
+    return Case(case.name, case.model, dict(given), _flat(expected))
+
+
+def _plain(x: Any) -> Any:
+    """Tensors and scalars as arrays; lists and None as they are."""
+    from onnx import TensorProto, numpy_helper
+
+    if isinstance(x, list) or x is None:
+        return x
+    return numpy_helper.to_array(x) if isinstance(x, TensorProto) else np.asarray(x)
+
+
+def _flat(values: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, x in values:
+        found |= {f"{name}[{i}]": _plain(item) for i, item in enumerate(x)} if isinstance(x, list) else {name: x}
+    return found
 
 
 @dataclass(frozen=True)
@@ -69,7 +90,7 @@ class Outcome:
 def examine(case: Case) -> Outcome:
     """Certify in the case's own types, and compare with what its authors expect and with what onnxruntime gives."""
     try:
-        certificate = certify.certify(case.model, data={k: np.asarray(x) for k, x in case.inputs.items()}, validate=False)
+        certificate = certify.certify(case.model, data=case.inputs, shapes=case.open_shapes, validate=False)
     except CertifyError as refusal:
         return Outcome(False, f"{type(refusal).__name__}: {refusal}")
     except Exception as crash:  # noqa: BLE001
@@ -117,7 +138,7 @@ def _runtime(case: Case) -> dict[str, Any] | None:
         found = session.run(None, case.inputs)
     except Exception:  # noqa: BLE001 - its exceptions share no base class
         return None
-    return {o.name: np.asarray(y) if not isinstance(y, list) else y for o, y in zip(session.get_outputs(), found, strict=True)}
+    return _flat(zip([o.name for o in session.get_outputs()], map(_plain, found), strict=True))
 
 
 def main(text: str) -> None:

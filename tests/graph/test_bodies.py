@@ -92,14 +92,36 @@ def test_a_constant_condition_takes_its_branch(condition: bool, operators: list[
 
 
 @pytest.mark.parametrize("condition", [True, False])
-def test_a_condition_that_data_decides_keeps_both_branches(condition: bool) -> None:
+def test_a_condition_that_data_decides_chooses_between_both_branches(condition: bool) -> None:
     graph = same(parsed(IF.replace("CONDITION", "c"), W=np.float32(2)), x=X, c=condition)
-    branch = graph.nodes[-1].attributes["then_branch"]
-    assert [n.op_type for n in branch.nodes] == ["Mul", "Relu"]
-    assert branch.captures == ("n",)
-    assert branch.nodes[0].scope == "y/then_branch"
-    assert graph.nodes[-1].attributes["else_branch"].captures == ("x",)
-    assert [n.op_type for n in graph.nodes] == ["Neg", "If"]
+    assert [(n.op_type, n.scope) for n in graph.nodes] == [
+        ("Neg", ""),
+        ("Mul", "y/then_branch"),
+        ("Relu", "y/then_branch"),
+        ("Identity", "y/else_branch"),
+        ("Where", ""),
+    ]
+    assert graph.nodes[-1].inputs[0] == "c"
+
+
+@pytest.mark.parametrize("condition", [True, False])
+def test_branches_may_nest_and_give_constants_captured_values_and_sequences(condition: bool) -> None:
+    text = """g (float[3] x, bool[1] c, bool d) => (float[3] y, float[3] k, float[3] same, float[N] z) {
+        n = Neg(x)
+        y, k, same, s = If (c) <
+            then_branch = t () => (float[3] p, float[3] q, float[3] r, seq(float[3]) u) {
+                p = If (d) <then_branch = tt () => (float[3] a) { a = Exp(n) }, else_branch = te () => (float[3] b) { b = Identity(x) }>
+                q = Constant<value = float[3] {1, 2, 3}>()
+                r = Identity(n)
+                u = SequenceConstruct(x, n)
+            },
+            else_branch = e () => (float[3] p, float[3] q, float[3] r, seq(float[3]) u) {
+                p = Mul(x, x) q = Neg(n) r = Identity(n) u = SequenceConstruct(n, x) }>
+        z = ConcatFromSequence<axis = 0>(s)
+    }"""
+    for inner in (True, False):
+        graph = same(parsed(text), x=X, c=[condition], d=inner)
+        assert {n.op_type for n in graph.nodes} >= {"Where", "Reshape", "Concat"}
 
 
 def test_branches_of_different_shapes_are_refused() -> None:
@@ -137,8 +159,10 @@ def test_a_loop_that_stops_itself() -> None:
 @pytest.mark.parametrize(
     ("text", "constants", "message"),
     [
-        (_loop(going="c"), {"n": 3}, "data decides how often"),
-        (_loop(last="Identity(c)"), {"n": 3}, "data decides when it stops"),
+        (_loop(going="c"), {"n": 3}, "data decides when it stops, and so how long the outputs are"),
+        (_loop(last="Identity(c)"), {"n": 3}, "no condition, and its body decides from data when it stops"),
+        (_loop(last="Less(i, two)"), {"n": 3, "two": 2}, "no condition, and its body stops it"),
+        (_loop(going="c", last="Identity(c)"), {"n": 9}, "no trip limit of at most 8"),
         (_loop(), {"n": 100000}, "more than 8 times"),
         (_loop(), {"n": 0}, "never runs"),
     ],
@@ -147,6 +171,22 @@ def test_loops_that_are_refused(text: str, constants: dict[str, Any], message: s
     monkeypatch.setattr("certify.graph.passes.control_flow.LONGEST", 8)
     with pytest.raises(Unsupported, match=message):
         load(parsed(text, **constants))
+
+
+WHILE = """g (float[3] x, float limit) => (float[3] y, int64 count) {
+    zero = Constant<value = int64 {0}>()  one = Constant<value = int64 {1}>()
+    size = ReduceMax<keepdims = 0>(x)
+    start = Less(size, limit)
+    y, count = Loop (n, start, x, zero) <body = b (int64 i, bool go, float[3] s, int64 k) => (bool on, float[3] t, int64 l) {
+        t = Mul(s, two) m = ReduceMax<keepdims = 0>(t) on = Less(m, limit) l = Add(k, one)
+    }>
+}"""
+
+
+@pytest.mark.parametrize("limit", [1.0, 5.0, 20.0, 1e6])
+def test_a_loop_that_data_stop_keeps_its_states(limit: float) -> None:
+    graph = same(parsed(WHILE, n=4, two=np.float32(2)), x=X, limit=np.float32(limit))
+    assert [n.op_type for n in graph.nodes].count("Where") == 8
 
 
 BACKWARD = ", scan_input_directions = [1], scan_output_directions = [1]"
@@ -164,3 +204,13 @@ def test_scan_is_unrolled(options: str) -> None:
     x = np.arange(6, dtype=np.float32).reshape(3, 2)
     graph = same(parsed(text), x=x, h=np.ones(width, np.float32))
     assert [n.op_type for n in graph.nodes].count("Add") == length
+
+
+def test_scan_of_opset_8_takes_each_row_of_a_batch() -> None:
+    text = """g (float[2, 3, 2] x, float[2, 2] h) => (float[2, 2] last, float[2, 3, 2] all) {
+        last, all = Scan ( , h, x) <num_scan_inputs = 1, directions = [1],
+            body = b (float[2] s, float[2] e) => (float[2] t, float[2] u) { t = Add(s, e) u = Mul(t, e) }>
+    }"""
+    x = np.arange(12, dtype=np.float32).reshape(2, 3, 2)
+    graph = same(parsed(text, opset=8), x=x, h=np.ones((2, 2), np.float32))
+    assert [n.op_type for n in graph.nodes].count("Add") == 6

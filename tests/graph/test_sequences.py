@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import certify
 from certify.graph.load import load
 from certify.graph.model import InvalidModel, Unsupported
 from tests.graph.build import parsed
@@ -57,5 +58,41 @@ def test_sequences_that_are_refused() -> None:
         load(parsed("g (float[4, 3] x, int64 i) => (float y) { s = SplitToSequence(x) y = SequenceAt(s, i) }"))
     with pytest.raises(InvalidModel, match="do not split an axis of 4"):
         load(parsed("g (float[4, 3] x) => (float y) { s = SplitToSequence(x, k) y = SequenceAt(s, one) }", k=[1, 2], one=ONE))
-    with pytest.raises(Unsupported, match="output 's' is a sequence"):
-        load(parsed("g (float[4, 3] x) => (seq(float[4, 3]) s) { s = SequenceConstruct(x, x) }"))
+
+
+def test_a_sequence_as_output_is_its_tensors() -> None:
+    graph = load(parsed("g (float[4, 3] x) => (seq(float[4, 3]) s) { n = Neg(x) s = SequenceConstruct(x, n) }"))
+    assert graph.outputs == ("s[0]", "s[1]")
+
+
+MAP = """g (seq(float[n]) a, float[1] b) => (seq(float[n]) s) {
+    s = SequenceMap (a, b) <body = body (float[n] p, float[1] q) => (float[n] r) { r = Add(p, q) }>
+}"""
+
+
+def test_a_sequence_as_input_is_its_tensors() -> None:
+    items = [np.float32([1, 2]), np.float32([3])]
+    found = certify.certify(parsed(MAP), data={"a": items, "b": np.float32([0.1])})
+    assert [found.outputs[name].reference.shape for name in ("s[0]", "s[1]")] == [(1, 2), (1, 1)]
+    assert 0 < found.outputs["s[1]"].absolute_bound.max() < 1e-6
+    with pytest.raises(certify.Unsupported, match=r"'a' is a sequence; give its tensors with --data, called 'a\[0\]'"):
+        certify.certify(parsed(MAP))
+    with pytest.raises(certify.InvalidData, match=r"'b' is missing; the model's inputs are 'a\[0\]'"):
+        certify.certify(parsed(MAP), data={"a": items})
+
+
+OPTIONAL = """g (optional(float[2]) a, float[2] b) => (float[2] y, bool has) {
+    has = OptionalHasElement(a)
+    y = If (has) <
+        then_branch = t () => (float[2] p) { e = OptionalGetElement(a) p = Add(e, b) },
+        else_branch = e () => (float[2] p) { p = Neg(b) }
+    >
+}"""
+
+
+def test_an_optional_input_is_there_if_data_feed_it() -> None:
+    b = np.float32([1, 2])
+    assert certify.certify(parsed(OPTIONAL), data={"a": None, "b": b}).outputs["y"].reference.tolist() == [[-1, -2]]
+    assert certify.certify(parsed(OPTIONAL), data={"a": b, "b": b}).outputs["y"].reference.tolist() == [[2, 4]]
+    with pytest.raises(certify.Unsupported, match="'a' is optional: only --data"):
+        certify.certify(parsed(OPTIONAL))

@@ -113,7 +113,9 @@ class Tracer:
         for name, outer in results.items():
             frame.names[outer] = self.settle(inner, name)
 
-    def body(self, graph: onnx.GraphProto, frame: Frame, actual: Sequence[str], targets: Sequence[str | None], scope: str) -> list[str]:
+    def body(
+        self, graph: onnx.GraphProto, frame: Frame, actual: Sequence[str | None], targets: Sequence[str | None], scope: str
+    ) -> list[str | None]:
         """Walk a body in place, its formal inputs bound to `actual`; the names of its outputs, `targets` where one is given."""
         outside = captured(graph)
         absent = sorted(name for name in outside if name not in frame.names)
@@ -136,17 +138,16 @@ class Tracer:
         """What a result called `name` in this frame is to be called."""
         return frame.targets.get(name) or (name if not frame.scope else self.fresh(name, frame.scope))
 
-    def settle(self, frame: Frame, name: str) -> str:
-        """The result `name`, under its target's name if it has one."""
-        target, found = frame.targets.get(name), frame.names.get(name)
-        if found is None:
-            raise InvalidModel(f"{frame.scope or 'graph'}: result {name!r} is an operand that was left out")
+    def settle(self, frame: Frame, name: str) -> str | None:
+        """The result `name`, under its target's name if it has one; None if it is absent."""
+        target, found = frame.targets.get(name), frame.names[name]
         return found if target is None or found == target else self.alias(frame, name, target)
 
-    def alias(self, frame: Frame, name: str, target: str) -> str:
+    def alias(self, frame: Frame, name: str, target: str) -> str | None:
         """A second name for a value: a constant is entered again, anything else passes an Identity."""
         source = frame.names[name]
-        assert source is not None
+        if source is None:
+            return None
         if source in self.sequences:
             self.sequences[target] = self.sequences[source]
             return target
