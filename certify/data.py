@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from certify.certificate.contract import InputFacts
 from certify.errors import InvalidData, Unsupported, UsageError
+from certify.graph.infinities import mistaken_in_input, readers
 from certify.graph.model import ModelGraph, Value
 from certify.graph.tensors import FLOATING, dtype_of, type_name
 from certify.number.enclosure import Enclosure
@@ -224,11 +225,12 @@ def _as_cases(x: npt.NDArray[Any], value: Value, where: str) -> npt.NDArray[Any]
 
 
 def _checked_values(graph: ModelGraph, value: Value, cases: npt.NDArray[Any], where: str) -> Array:
-    """The cases as float64. Raises InvalidData for NaN, Inf, integers beyond 2^53 or indices outside their table."""
+    """The cases as float64. Raises InvalidData for NaN and Inf that can't be meant, integers beyond 2^53, indices outside their table."""
     x = np.asarray(cases, dtype=np.float64)
-    finite = np.isfinite(x)
-    if not finite.all():
-        raise InvalidData(f"{where}: holds {_at(x, ~finite)}; bounds exist for finite inputs only")
+    if not np.isfinite(x).all():
+        wrong = mistaken_in_input(readers(graph.nodes, graph.outputs).get(value.name, set()), x)
+        if wrong.any():
+            raise InvalidData(f"{where}: holds {_at(x, wrong)}; bounds exist for finite inputs only")
     if value.elem_type not in FLOATING and (np.abs(x) > EXACT_INTEGERS).any():
         raise InvalidData(f"{where}: holds {_at(x, np.abs(x) > EXACT_INTEGERS)}; integers beyond 2^53 are not supported")
     table = table_size(graph, value.name)

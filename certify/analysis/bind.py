@@ -34,7 +34,7 @@ class Program:
     """The model as steps, with its constants both exactly as stored in the file and as the runtime holds them.
 
     steps:    topological order.
-    exact:    constants over the reals, (1, *shape) float64.
+    exact:    constants over the reals, (1, *shape) float64; they may hold infinities and NaN.
     stored:   the same rounded into the format that the reading step uses; the same object where nothing changes.
     swamped:  constants with elements that become NaN in their format (fp8e4m3): name -> boolean mask (1, *shape).
     formats:  format of every value as it is held (None: integers and booleans).
@@ -175,7 +175,7 @@ class _Binder:
         if lost.any():
             self.swamped[name] = lost
             rounded = np.where(lost, np.copysign(storage.max, exact), rounded)
-        if not np.array_equal(rounded, exact):
+        if not np.array_equal(rounded, exact, equal_nan=True):
             self.stored[name] = rounded
 
     def _expand(self, rule: Composite, node: Node, operands: list[str | None], attributes: dict[str, Any]) -> None:

@@ -4,15 +4,23 @@ At points the analysis linearises around z, z_k = mid enclose_k(z_parents). Its 
 one more local error, so that the tubes of (rounding + defects) hold for computed - z and those of the defects alone
 for exact - z (mathematics, end of section 5).
 
+An input or a constant may hold NaN, which is no number that deviates from anything: it stands as 0 with an infinite radius, so that what
+is computed from it has no bound, and neither does what is copied. But the steps that say whether a known operand is NaN, compare
+it or copy it are computed beforehand, on the very operand that a run has, and are no steps of the problem then.
+
 Two trajectories: of the model as it stands in the file, and of the model whose constants and inputs are rounded into
 storage. Their difference is the conversion error, computed instead of bounded.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 
 from certify.analysis.bind import Program
+from certify.analysis.guarded import Guarded
 from certify.analysis.problem import Problem, Step
 from certify.number.enclosure import Enclosure
 from certify.number.rounding import half_ulp, round_to
@@ -25,21 +33,25 @@ def stored_inputs(program: Program, inputs: dict[str, Array]) -> tuple[dict[str,
     for name, x in inputs.items():
         storage = program.formats[name]
         rounded = x if storage is None else round_to(x, storage)
-        lost = ~np.isfinite(rounded)
+        lost = ~np.isfinite(rounded) & np.isfinite(x)
         if storage is not None and lost.any():
             rounded = np.where(lost, np.copysign(storage.max, x), rounded)
             radii[name] = np.where(lost, np.inf, 0.0)
-        stored[name] = x if np.array_equal(rounded, x) else rounded
+        stored[name] = x if np.array_equal(rounded, x, equal_nan=True) else rounded
     return stored, radii
 
 
 def at_points(program: Program, constants: dict[str, Array], inputs: dict[str, Array], radii: dict[str, Array]) -> Problem:
     """The problem around the float64 trajectory of `constants` and `inputs`, (cases, *shape) each."""
-    values = {name: Enclosure.point(x) for name, x in (constants | inputs).items()}
+    known, steps = _settled(program, constants | inputs)
+    numbers, radii = _numbers(known, radii)
+    values = {name: Enclosure.point(x) for name, x in numbers.items()}
     defects: dict[str, Array] = {}
     infinite = _infinite(values)
-    for step in program.steps:
-        Y = _enclosed(step, values, infinite, True)
+    done = []
+    for step in steps:
+        step, Y = _enclosed(step, values, infinite, True)
+        done.append(step)
         z = Y.mid
         values[step.output] = Enclosure.point(z)
         defect = Y.rad
@@ -47,8 +59,39 @@ def at_points(program: Program, constants: dict[str, Array], inputs: dict[str, A
             defects[step.output] = defect
     for name, lost in program.swamped.items():
         if constants is program.stored:
-            radii = radii | {name: np.where(lost, np.inf, 0.0)}
-    return Problem(program.steps, values, program.outputs, program.inputs, defects, radii)
+            radii = radii | {name: np.where(lost, np.inf, radii.get(name, 0.0))}
+    return Problem(tuple(done), values, program.outputs, program.inputs, defects, radii)
+
+
+def _numbers(known: dict[str, Array], radii: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Known arrays and their radii, with 0 and an infinite radius for NaN."""
+    numbers, reach = dict(known), dict(radii)
+    for name, x in known.items():
+        absent = np.isnan(x)
+        if absent.any():
+            numbers[name] = np.where(absent, 0.0, x)
+            reach[name] = np.where(absent, np.inf, radii.get(name, 0.0))
+    return numbers, reach
+
+
+def _settled(program: Program, known: dict[str, Array]) -> tuple[dict[str, Array], tuple[Step, ...]]:
+    """All that is known without rounding where NaN is among it, and the steps that are left to do.
+
+    A rule that `settles` gives on known operands what every kernel gives; copies do so in their operands' own format.
+    """
+    if not any(np.isnan(x).any() for x in known.values()):
+        return known, program.steps
+    found, left = dict(known), []
+    for step in program.steps:
+        names = [name for name in step.operands if name is not None]
+        formats = {program.formats[name] for name in names} - {None, program.formats[step.output]}
+        settles = getattr(step.rule, "settles", False) and (program.formats[step.output] is None or not formats)
+        if settles and all(name in found for name in names) and any(np.isnan(found[name]).any() for name in names):
+            operands = [None if name is None else found[name] for name in step.operands]
+            found[step.output] = np.asarray(step.rule.value(*operands, **step.attributes), dtype=np.float64)
+        else:
+            left.append(step)
+    return found, tuple(left)
 
 
 def over_region(program: Program, box: dict[str, Enclosure]) -> Problem:
@@ -56,11 +99,11 @@ def over_region(program: Program, box: dict[str, Enclosure]) -> Problem:
 
     Constants and inputs that storage rounds deviate from the start: by their known rounding, and by half an ulp.
     """
-    values = {name: Enclosure.point(x) for name, x in program.exact.items()} | dict(box)
-    radii: dict[str, Array] = {}
-    for name, exact in program.exact.items():
-        if program.stored[name] is not exact:
-            radii[name] = up(np.abs(program.stored[name] - exact))
+    numbers, radii = _numbers(program.exact, {})
+    values = {name: Enclosure.point(x) for name, x in numbers.items()} | dict(box)
+    for name, exact in numbers.items():
+        if program.stored[name] is not program.exact[name]:
+            radii[name] = _moved(program.stored[name], exact, radii.get(name))
         if name in program.swamped:
             radii[name] = np.where(program.swamped[name], np.inf, radii.get(name, np.zeros_like(exact)))
     for name, X in box.items():
@@ -69,26 +112,36 @@ def over_region(program: Program, box: dict[str, Enclosure]) -> Problem:
         if storage is not None and declared is not None and not storage.contains(declared):
             radii[name] = np.array(np.broadcast_to(half_ulp(X.mag, storage), X.shape))
     infinite = _infinite(values)
+    steps = []
     for step in program.steps:
-        values[step.output] = _enclosed(step, values, infinite, False)
-    return Problem(program.steps, values, program.outputs, program.inputs, {}, radii)
+        step, values[step.output] = _enclosed(step, values, infinite, False)
+        steps.append(step)
+    return Problem(tuple(steps), values, program.outputs, program.inputs, {}, radii)
+
+
+def _moved(stored: Array, exact: Array, radius: Array | None) -> Array:
+    """|stored - exact|, rounded up; inf where either is no number, and 0 where both are the same infinity."""
+    with np.errstate(invalid="ignore"):
+        moved = np.where(stored == exact, 0.0, up(np.abs(stored - exact)))
+    moved = np.where(np.isnan(moved), np.inf, moved)
+    return moved if radius is None else np.maximum(moved, radius)
 
 
 def _infinite(values: dict[str, Enclosure]) -> set[str]:
     return {name for name, X in values.items() if np.isinf(X.lo).any() or np.isinf(X.hi).any()}
 
 
-def _enclosed(step: Step, values: dict[str, Enclosure], infinite: set[str], points: bool) -> Enclosure:
-    """The step's enclosure; the whole line where a rule that has no word on infinities meets a number that may really be one.
+def _enclosed(step: Step, values: dict[str, Enclosure], infinite: set[str], points: bool) -> tuple[Step, Enclosure]:
+    """The step and its enclosure; guarded where its rule has no word on infinities and meets a number that may really be one.
 
     `infinite` names the values that may hold one, and grows. (Elsewhere an infinite end means an unknown finite number.)
     """
-    Y = step.rule.enclose(tuple(None if name is None else values[name] for name in step.operands), **step.attributes)
-    if not infinite.intersection(step.operands):
-        return Y
+    met = bool(infinite.intersection(step.operands))
     word = getattr(step.rule, "infinities", "none")
-    if word == "none" or (word == "points" and not points):
-        return Enclosure(np.full(Y.shape, -np.inf), np.full(Y.shape, np.inf))
-    if np.isinf(Y.lo).any() or np.isinf(Y.hi).any():
+    speaks = word == "always" or (word == "points" and points)
+    rule: Any = step.rule if speaks or not met else Guarded(step.rule)
+    step = replace(step, rule=rule)
+    Y = step.rule.enclose(tuple(None if name is None else values[name] for name in step.operands), **step.attributes)
+    if met and speaks and (np.isinf(Y.lo).any() or np.isinf(Y.hi).any()):
         infinite.add(step.output)
-    return Y
+    return step, Y

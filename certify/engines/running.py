@@ -155,7 +155,7 @@ class State:
             name for name in given if np.isinf(self.problem.radii.get(name, 0.0)).any() or np.isinf(self.problem.values[name].lo).any()
         ]
         if swamped:
-            reason = f"{swamped[0]!r} leaves the range of the format that it is stored in"
+            reason = f"{swamped[0]!r} is no number, or leaves the range of the format that it is stored in"
         elif arrived:
             widest = [float(self.tubes[name].max()) for name in step.operands if name is not None and name in self.tubes]
             reason = f"{part} is unbounded within the error of its operands (up to {max(widest, default=0.0):.3g})"

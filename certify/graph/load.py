@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from certify.graph.infinities import mistaken_in_constant, readers
 from certify.graph.inputs import concrete_inputs, tensors_of
 from certify.graph.model import InvalidModel, ModelGraph, Node, Unsupported, Value, reads
 from certify.graph.passes.inline_functions import domain_of, library
@@ -21,9 +22,6 @@ from certify.graph.tensors import FLOATING, NARROW_INTEGERS
 
 if TYPE_CHECKING:
     import onnx
-
-# These may read an infinity: they copy it where nothing else is wanted, or compare with it.
-FILLING = frozenset({"Where", "Pad", "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"})
 
 
 def load(
@@ -211,7 +209,7 @@ def _count(graph: onnx.GraphProto) -> int:
 
 
 def _finished(graph: ModelGraph) -> ModelGraph:
-    """Only what reaches an output, under unique names, with finite constants."""
+    """Only what reaches an output, under unique names, with constants that can be meant."""
     wanted, kept = set(graph.outputs), []
     for node in reversed(graph.nodes):
         if wanted.intersection(name for name in node.outputs if name is not None):
@@ -224,9 +222,9 @@ def _finished(graph: ModelGraph) -> ModelGraph:
         if values[name].size == 0:
             raise InvalidModel(f"output {name!r} has no elements: its shape is {list(values[name].shape)}")
     constants = [v for name, v in values.items() if v.constant is not None and name not in graph.inputs]
-    arithmetic = {name for node in nodes if node.op_type not in FILLING for name in reads(node)} | set(graph.outputs)
+    read = readers(nodes, graph.outputs)
     for value in constants:
-        _finite(value, value.name in arithmetic)
+        _finite(value, read.get(value.name, set()))
     parameters = sum(v.size for v in constants if v.elem_type in FLOATING | NARROW_INTEGERS)
     return replace(graph, nodes=nodes, values=values, parameters=parameters)
 
@@ -243,8 +241,8 @@ def _uniquely_named(nodes: Iterable[Node]) -> tuple[Node, ...]:
     return tuple(named)
 
 
-def _finite(value: Value, arithmetic: bool) -> None:
-    """Raises InvalidModel for NaN in a constant, and for an infinity that arithmetic reads."""
+def _finite(value: Value, read: set[str]) -> None:
+    """Raises InvalidModel for NaN or an infinity in a constant that cannot be meant, given the operators that read it."""
     constant = value.constant
     if constant is None or value.elem_type not in FLOATING:
         return
@@ -253,7 +251,7 @@ def _finite(value: Value, arithmetic: bool) -> None:
         part = np.asarray(flat[start : start + (1 << 20)])
         with np.errstate(all="ignore"):
             part = part.astype(np.float32) if part.dtype.itemsize < 4 else part
-            wrong = np.flatnonzero(~np.isfinite(part) if arithmetic else np.isnan(part))
+            wrong = np.flatnonzero(mistaken_in_constant(read, part))
         if wrong.size:
             position = np.unravel_index(start + int(wrong[0]), value.shape)
             kind = "NaN" if np.isnan(part[wrong[0]]) else "an infinite value"

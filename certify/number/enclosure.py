@@ -43,14 +43,14 @@ class Enclosure:
 
     @property
     def mid(self) -> Array:
-        """A float64 inside the interval, at its centre up to rounding; finite if either end is."""
+        """A float64 inside the interval, at its centre up to rounding; finite unless the interval is an infinity alone."""
         if self.lo is self.hi:
             return self.lo
         with np.errstate(invalid="ignore", over="ignore"):
             middle = 0.5 * self.lo + 0.5 * self.hi
         middle = np.where(np.isnan(middle), 0.0, middle)
-        middle = np.where(self.lo == self.hi, self.lo, middle)
-        return np.clip(middle, np.maximum(self.lo, -np.finfo(np.float64).max), np.minimum(self.hi, np.finfo(np.float64).max))
+        inside = np.clip(middle, np.maximum(self.lo, -np.finfo(np.float64).max), np.minimum(self.hi, np.finfo(np.float64).max))
+        return np.where(self.lo == self.hi, self.lo, inside)
 
     @property
     def rad(self) -> Array:

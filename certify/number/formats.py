@@ -81,6 +81,11 @@ class Format:
             return self.smallest_normal
         return max(math.ldexp(1.0, self.emin - self.precision), 2.0**-1074)
 
+    @property
+    def keeps_infinities(self) -> bool:
+        """True if an infinity that is converted into the format stays one; into 8 bits ONNX's Cast makes it the largest number, or NaN."""
+        return self.overflow == "inf" and self.precision >= 8
+
     def flushed(self) -> Format:
         """The same format on hardware that replaces subnormal results by zero."""
         return replace(self, name=f"{self.name}-flushed", subnormals=False)

@@ -169,6 +169,7 @@ class Rule(Protocol):
     # (only where every operand is known exactly). Every other rule is kept from seeing one, and its result is unbounded. And
     # `copies`: an element that may be NaN or infinite spoils its copies alone. And `deliver(*x, **attributes)`: what a kernel makes of
     # computed operands, where that is not `value` rounded into a format; `quantum` then divides what is delivered.
+    # And `settles`: on known operands that hold NaN `value` gives what every kernel gives (comparisons, IsNaN, copies).
     pointwise: bool  # output element i depends on element i (after broadcasting) of each operand alone
 
     def value(self, *x: Any, **attributes: Any) -> Any:

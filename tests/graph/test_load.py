@@ -191,11 +191,16 @@ def test_weights_that_are_no_numbers(value: float) -> None:
         load(dense(weights))
 
 
-def test_an_infinity_that_only_fills_is_kept_but_no_nan() -> None:
-    text = "g (float[2] x, bool[2] c) => (float[2] y) { y = Where(c, x, F) }"
-    assert load(parsed(text, F=np.float32(-np.inf))).values["F"].constant == -np.inf
-    with pytest.raises(InvalidModel, match="'F' holds NaN"):
-        load(parsed(text, F=np.float32(np.nan)))
+def test_infinities_and_nan_that_can_be_meant_are_kept() -> None:
+    """A mask may be infinite; NaN may be asked about, or not be chosen."""
+    text = "g (float[2] x, bool[2] c) => (float[2] y) { y = OPERATOR }"
+    infinity, nan = np.float32(-np.inf), np.float32(np.nan)
+    for operator in ("Where(c, x, F)", "Add(x, F)", "Min(F, x)"):
+        assert load(parsed(text.replace("OPERATOR", operator), F=infinity)).values["F"].constant == -np.inf
+    assert np.isnan(np.asarray(load(parsed(text.replace("OPERATOR", "Where(c, x, F)"), F=nan)).values["F"].constant))
+    for operator in ("Add(x, F)", "Mul(x, F)", "PRelu(x, F)"):
+        with pytest.raises(InvalidModel, match="'F' holds NaN"):
+            load(parsed(text.replace("OPERATOR", operator), F=nan))
 
 
 def test_infinite_bounds_that_cannot_bind_are_dropped() -> None:

@@ -20,8 +20,13 @@ Born = Callable[..., Array]
 
 
 def stored(arithmetic: Arithmetic, reach: Enclosure, magnitude: Array, quantum: Sequence[Array | float]) -> Array:
-    """One rounding, unless the storage format holds the operand's (a Cast to a wider format, or to the same)."""
-    return copied(arithmetic, magnitude, quantum)
+    """One rounding, unless the storage format holds the operand's (a Cast to a wider format, or to the same).
+
+    None of a number that really is infinite, which stays so in a format that keeps infinities.
+    """
+    born = copied(arithmetic, magnitude, quantum)
+    infinite = np.isinf(reach.lo) & (reach.lo == reach.hi)
+    return np.where(infinite, 0.0, born) if infinite.any() and arithmetic.storage.keeps_infinities else born
 
 
 def converted(arithmetic: Arithmetic, reach: Enclosure, magnitude: Array, quantum: Sequence[Array | float]) -> Array:

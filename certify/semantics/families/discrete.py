@@ -28,6 +28,7 @@ class Discrete:
     outcomes: outcomes(*X, **attributes) -> Enclosure of all values over the box; exactly one value at a point.
     swing:    for unary staircases: sup (f(x) - x) - inf (f(x) - x); None for all others.
     limits:   limits(**attributes) -> (least, greatest) number that the result's type holds; beyond, the kernel is undefined.
+    settles:  True for comparisons and the like, which every kernel answers alike on NaN.
     """
 
     infinities: ClassVar[str] = "always"
@@ -38,6 +39,7 @@ class Discrete:
     outcomes: Callable[..., Enclosure]
     swing: float | None = None
     limits: Callable[..., tuple[float, float]] | None = None
+    settles: bool = False
     static: frozenset[str] = frozenset()
     domain: str = ""
     outputs: int = 1

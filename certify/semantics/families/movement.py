@@ -38,6 +38,7 @@ class Movement:
     """
 
     infinities: ClassVar[str] = "always"
+    settles: ClassVar[bool] = True
     name: str
     since: int
     parameters: tuple[str, ...]
@@ -159,7 +160,9 @@ class Movement:
     def _width(self, X: Operands, r: Radii, attributes: dict[str, Any]) -> Array:
         assert self.spread is not None
         wide = self.spread(tuple(None if x is None else x.widen(radius) for x, radius in zip(X, r, strict=True)), **attributes)
-        return add_up(np.maximum(wide.hi - wide.lo, 0.0))
+        with np.errstate(invalid="ignore"):
+            width = np.where(wide.hi == wide.lo, 0.0, wide.hi - wide.lo)  # of one infinity as well
+        return add_up(np.maximum(width, 0.0))
 
     def modulus(self, X: Operands, r: Radii, **attributes: Any) -> Array:
         """|L| r, which for copies is r itself, moved; the width of what may be copied where that may change."""

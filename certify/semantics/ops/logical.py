@@ -184,11 +184,11 @@ _greater, _less = _binary(lambda a, b: a > b), _binary(lambda a, b: a < b)
 _not_less, _not_greater = _binary(lambda a, b: a >= b), _binary(lambda a, b: a <= b)
 
 register(
-    Discrete("Greater", 7, _PAIR, _greater, monotone(_greater, (1, -1))),
-    Discrete("Less", 7, _PAIR, _less, monotone(_less, (-1, 1))),
-    Discrete("GreaterOrEqual", 12, _PAIR, _not_less, monotone(_not_less, (1, -1))),
-    Discrete("LessOrEqual", 12, _PAIR, _not_greater, monotone(_not_greater, (-1, 1))),
-    Discrete("Equal", 7, _PAIR, _binary(lambda a, b: a == b), _equal_outcomes),
+    Discrete("Greater", 7, _PAIR, _greater, monotone(_greater, (1, -1)), settles=True),
+    Discrete("Less", 7, _PAIR, _less, monotone(_less, (-1, 1)), settles=True),
+    Discrete("GreaterOrEqual", 12, _PAIR, _not_less, monotone(_not_less, (1, -1)), settles=True),
+    Discrete("LessOrEqual", 12, _PAIR, _not_greater, monotone(_not_greater, (-1, 1)), settles=True),
+    Discrete("Equal", 7, _PAIR, _binary(lambda a, b: a == b), _equal_outcomes, settles=True),
     Discrete("And", 7, _PAIR, _and, _joined(_and)),
     Discrete("Or", 7, _PAIR, _or, _joined(_or)),
     Discrete("Xor", 7, _PAIR, _xor, _xor_outcomes),
@@ -197,8 +197,8 @@ register(
     Discrete("Ceil", 6, _ONE, _ceil, monotone(_ceil, (1,)), swing=1.0),
     Discrete("Round", 11, _ONE, _round, monotone(_round, (1,)), swing=1.0),
     Discrete("Sign", 9, _ONE, _sign, monotone(_sign, (1,))),
-    Discrete("IsNaN", 9, _ONE, lambda x: truth(x != x), _nan_outcomes),
-    Discrete("IsInf", 10, _ONE, is_infinite, _infinite_outcomes),
+    Discrete("IsNaN", 9, _ONE, lambda x: truth(x != x), _nan_outcomes, settles=True),
+    Discrete("IsInf", 10, _ONE, is_infinite, _infinite_outcomes, settles=True),
     Discrete("ArgMax", 1, ("data",), _position(1), _position_outcomes(1), pointwise=False),
     Discrete("ArgMin", 1, ("data",), _position(-1), _position_outcomes(-1), pointwise=False),
     Discrete("Truth", 1, _ONE, lambda x: truth(x != 0), _nonzero_outcomes, domain="certify"),
