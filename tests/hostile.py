@@ -11,6 +11,7 @@ from certify.analysis.problem import Step
 from certify.number.rounding import round_to, ulp
 from certify.profiles.arithmetic import NearestArithmetic
 from certify.semantics.families.pointwise import Pointwise, elementary
+from certify.semantics.ops.activations import born_swish
 from certify.validate.simulate import Simulator
 from certify.validate.summation import Order
 
@@ -29,7 +30,7 @@ class Hostile(Simulator):
             return super()._step(step, operands, order)
         assert isinstance(arithmetic, NearestArithmetic)
         exact = np.asarray(rule.value(*operands, **step.attributes), dtype=np.float64)
-        if isinstance(rule, Pointwise) and rule.born is elementary:
+        if isinstance(rule, Pointwise) and rule.born in (elementary, born_swish):
             exact = self._erring(exact, rule.kernel or rule.name.lower(), arithmetic)
         return round_to(round_to(exact, arithmetic.compute), storage)
 

@@ -20,7 +20,8 @@ from certify.number.upward import Array
 from certify.profiles.contract import Profile
 from certify.semantics import ops
 from certify.semantics.contract import Arithmetic, UnsupportedOperator, lookup
-from certify.semantics.families.composite import Composite, Expansion
+from certify.semantics.families.composite import Composite, Expansion, Primitive
+from certify.semantics.families.movement import Movement
 
 assert ops is not None  # importing the package fills the rule table
 
@@ -201,6 +202,8 @@ class _Binder:
             found = lookup(primitive.domain, primitive.name, primitive.opset)
             if found is None:
                 raise UnsupportedOperator(f"its part {primitive.name} has no rule")
+            if isinstance(found, Movement) and self._moved(found, primitive):
+                continue
             if isinstance(found, Composite):
                 part = Node(
                     primitive.output, primitive.name, primitive.domain, primitive.opset, primitive.operands, (primitive.output,), {}, ""
@@ -220,6 +223,24 @@ class _Binder:
             return self.formats[like]
         declared = from_onnx(like)
         return None if declared is None else self.profile.storage(declared)
+
+    def _moved(self, rule: Movement, primitive: Primitive) -> bool:
+        """Constants that a part only copies are copied here, exact and stored ones alike; False if some operand is none."""
+        names = [name for name in primitive.operands if name is not None]
+        output = primitive.output
+        if rule.fills or not names or not all(name in self.exact and self.formats[name] == self.formats[output] for name in names):
+            return False
+        self.exact[output], self.stored[output] = (
+            rule.value(*(None if name is None else held[name] for name in primitive.operands), **primitive.attributes)
+            for held in (self.exact, self.stored)
+        )
+        if all(self.stored[name] is self.exact[name] for name in names):
+            self.stored[output] = self.exact[output]
+        if any(name in self.swamped for name in names):
+            masks = [None if x is None else self.swamped.get(x, np.zeros(self.exact[x].shape, dtype=bool)) for x in primitive.operands]
+            self.swamped[output] = rule.value(*masks, **primitive.attributes)
+        self.shapes[output] = tuple(self.exact[output].shape[1:])
+        return True
 
     def _prefix(self, node: Node) -> str:
         """What the node's inner names start with, so that none of them is a name of the model's own."""

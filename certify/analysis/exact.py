@@ -38,6 +38,7 @@ class ExactArithmetic:
         addend: Array | float = 0.0,
         nonzero: Array | None = None,
         partial: PartialSums | None = None,
+        addends: int = 1,
     ) -> Array:
         return np.zeros_like(total)
 

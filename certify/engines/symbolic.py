@@ -97,9 +97,10 @@ class Verbs:
         addend: Array | float = 0.0,
         nonzero: Array | None = None,
         partial: PartialSums | None = None,
+        addends: int = 1,
     ) -> Array:
         self.asked.append(("dot", n, ""))
-        return self.u_acc * n * (magnitude + addend) + self.u_store * total
+        return self.u_acc * (n + addends - 1) * (magnitude + addend) + self.u_store * total
 
     def elementary(self, kernel: str, magnitude: Array) -> Array:
         self.asked.append(("elementary", 1, kernel))

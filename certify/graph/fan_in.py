@@ -13,7 +13,7 @@ Shapes: TypeAlias = tuple[Shape | None, ...]
 
 def fan_in(node: Node, values: Mapping[str, Value]) -> int | None:
     """Terms per element of the first output; None for an operator that adds nothing up."""
-    rule = _RULES.get(node.op_type) if node.domain == "" else None
+    rule = _RULES.get(node.op_type) if node.domain in ("", "com.microsoft", "com.microsoft.nchwc") else None
     shapes = tuple(None if name is None else values[name].shape for name in node.inputs)
     output = next((values[name].shape for name in node.outputs if name is not None), ())
     return None if rule is None or not shapes or shapes[0] is None else rule(node, shapes, output)
@@ -30,6 +30,13 @@ def _matmul(node: Node, shapes: Shapes, output: Shape) -> int | None:
 
 def _gemm(node: Node, shapes: Shapes, output: Shape) -> int | None:
     return _shape(shapes, 0)[0 if node.attributes.get("transA") else 1]
+
+
+def _fused_matmul(node: Node, shapes: Shapes, output: Shape) -> int | None:
+    """trans swaps the last two axes, after transBatch has moved the first one before the last."""
+    shape = _shape(shapes, 0)
+    last = not node.attributes.get("transA") or len(shape) < 2
+    return shape[-1 if last else 0 if node.attributes.get("transBatchA") else -2]
 
 
 def _conv_at(position: int) -> Callable[[Node, Shapes, Shape], int | None]:
@@ -104,8 +111,9 @@ def _einsum(node: Node, shapes: Shapes, output: Shape) -> int | None:
 
 _RULES: dict[str, Callable[[Node, Shapes, Shape], int | None]] = {
     **dict.fromkeys(("MatMul", "MatMulInteger", "QLinearMatMul"), _matmul),
-    "Gemm": _gemm,
-    **dict.fromkeys(("Conv", "ConvInteger", "DeformConv"), _conv_at(1)),
+    **dict.fromkeys(("FusedMatMul", "TransposeMatMul"), _fused_matmul),
+    **dict.fromkeys(("Gemm", "FusedGemm"), _gemm),
+    **dict.fromkeys(("Conv", "ConvInteger", "DeformConv", "FusedConv"), _conv_at(1)),
     "QLinearConv": _conv_at(3),
     "ConvTranspose": _conv_transpose,
     **dict.fromkeys(("ReduceSum", "ReduceMean", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp"), _reduce),

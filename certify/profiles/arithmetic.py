@@ -89,17 +89,18 @@ class NearestArithmetic:
         addend: Array | float = 0.0,
         nonzero: Array | None = None,
         partial: PartialSums | None = None,
+        addends: int = 1,
     ) -> Array:
         """Products are exact where the accumulator has room for all their bits, but for underflow.
 
-        An addend that it does not hold is rounded on entry, and may then be larger by that.
+        Addends that it does not hold are rounded on entry, and may then be larger by that.
         """
         addend = np.asarray(addend, dtype=np.float64)
         entry: Array | float = 0.0
         if addend.any() and not all(self.accumulator.contains(format) for format in self.operands):
-            entry = half_ulp(addend, self.accumulator)
-        leaves = terms_of(n, magnitude, add_up(total, entry), largest, add_up(addend, entry), self.product(), nonzero)
-        summed = ordered_error(leaves, self.accumulator, self.order, partial)
+            entry = addends * half_ulp(addend, self.accumulator)
+        leaves = terms_of(n, magnitude, add_up(total, entry), largest, add_up(addend, entry), self.product(), nonzero, addends)
+        summed = ordered_error(leaves, self.accumulator, self.order, partial if addends == 1 else None)
         size = leaves.magnitude if leaves.addend is None else add_up(leaves.magnitude, leaves.addend)
         return self._store(np.minimum(leaves.total, size), add_up(summed, entry), self.accumulator)
 

@@ -69,6 +69,7 @@ class Terms:
     """What is known of the leaves: n terms with sum |t| <= magnitude, |t| <= largest, an addend, |sum + addend| <= total.
 
     nonzero: how many of the n may be other than exactly zero, elementwise (integers in float64).
+    addends: of how many numbers `addend` is the sum of magnitudes, each a leaf.
     leaf: "exact" (numbers of the accumulator), "underflow" (exact unless they underflow there), "rounded".
     """
 
@@ -79,10 +80,15 @@ class Terms:
     addend: Array | None
     leaf: str
     nonzero: Array
+    addends: int = 1
 
     @property
     def leaves(self) -> Array:
-        return self.nonzero + float(self.addend is not None)
+        return self.nonzero + float(self.added)
+
+    @property
+    def added(self) -> int:
+        return 0 if self.addend is None else self.addends
 
 
 def terms_of(
@@ -93,19 +99,20 @@ def terms_of(
     addend: npt.ArrayLike,
     leaf: str,
     nonzero: npt.ArrayLike | None = None,
+    addends: int = 1,
 ) -> Terms:
     """Lifted copies (no bound underflows in float64 then); an addend that is zero everywhere is none."""
     c = np.asarray(addend, dtype=np.float64)
     m, s, t = (lift(np.asarray(x, dtype=np.float64)) for x in (magnitude, total, largest))
     count = np.minimum(float(n), np.asarray(n if nonzero is None else nonzero, dtype=np.float64))
-    return Terms(n, m, s, np.minimum(t, m), lift(c) if np.any(c) else None, leaf, count)
+    return Terms(n, m, s, np.minimum(t, m), lift(c) if np.any(c) else None, leaf, count, addends)
 
 
 def summation_error(terms: Terms, format: Format, order: Order) -> Array:
     """Upper bound of |computed - exact| in the accumulator `format`; inf where a partial sum may overflow."""
     given = (terms.magnitude, terms.total, terms.largest, terms.addend, terms.nonzero)
     shape = np.broadcast_shapes(*(x.shape for x in given if x is not None))
-    if terms.n == 0 or (terms.n == 1 and terms.addend is None and terms.leaf == "exact"):
+    if (terms.n == 0 and terms.added < 2) or (terms.n == 1 and terms.addend is None and terms.leaf == "exact"):
         return np.zeros(shape)
     if math.prod(shape) <= _CHUNK:
         return np.array(np.broadcast_to(_error(terms, format, order), shape))
@@ -116,7 +123,9 @@ def summation_error(terms: Terms, format: Format, order: Order) -> Array:
     bound = np.empty(magnitude.shape)
     for start in range(0, bound.size, _CHUNK):
         at = slice(start, start + _CHUNK)
-        part = Terms(terms.n, magnitude[at], total[at], largest[at], None if addend is None else addend[at], terms.leaf, nonzero[at])
+        part = Terms(
+            terms.n, magnitude[at], total[at], largest[at], None if addend is None else addend[at], terms.leaf, nonzero[at], terms.addends
+        )
         bound[at] = _error(part, format, order)
     return bound.reshape(shape)
 
@@ -167,7 +176,7 @@ def _error(terms: Terms, format: Format, order: Order) -> Array:
     with np.errstate(over="ignore", invalid="ignore"):
         tree = _Tree(terms, format)
         bound = _blocked(tree, tree.m, 1)
-        extra = terms.addend is not None
+        extra = terms.added
         if order.kind == "blocked" and order.block < terms.n:
             blocks = min(-(-terms.n // order.block) + extra, int(np.max(tree.m, initial=1.0)))
             bound = np.minimum(bound, _blocked(tree, np.minimum(tree.m, order.block + extra), max(blocks, 1)))

@@ -90,6 +90,7 @@ class TensorCoreArithmetic:
         addend: Array | float = 0.0,
         nonzero: Array | None = None,
         partial: PartialSums | None = None,
+        addends: int = 1,
     ) -> Array:
         """K = ceil(n / n_b) blocks chained in any order, or in several chains (split K) whose results fp32 additions join.
 
@@ -102,19 +103,20 @@ class TensorCoreArithmetic:
         coefficient 1, so that, taken in the order of computation, with K blocks and as many additions,
         e <= ((1 + rho)(1 + u'))^(K + 1) (rho sum_k m_k + K u' S + (K + 1) floor).
         Sorted by the number of blocks they depend on, the k-th block depends on at most k (all others inside it on fewer):
-        m_k = min(S, k n_b max|t| + |addend|).
+        m_k = min(S, k n_b max|t| + |addend|). Each further addend is one more epilogue.
         """
         c = lift(np.asarray(addend, dtype=np.float64))
         size = add_up(lift(np.asarray(magnitude, dtype=np.float64)), c)
         subset = np.minimum(size, inflate(0.5 * size + 0.5 * lift(np.asarray(total, dtype=np.float64)), 4))
         t = np.minimum(np.minimum(lift(np.asarray(largest, dtype=np.float64)), size), subset)
         K, b = -(-n // self.block.terms), self.block.terms
+        J = K + addends - 1
         truncation = 2.0**-self.block.kept
         rho = ((b + 1) * 2.0**-self.block.fraction + truncation) / (1.0 - truncation)
-        growth = float(np.exp((K + 1) * np.log1p(rho + 2.0**-24 * (1.0 + rho)))) * (1.0 + 2.0**-40)
+        growth = float(np.exp((J + 1) * np.log1p(rho + 2.0**-24 * (1.0 + rho)))) * (1.0 + 2.0**-40)
         with np.errstate(over="ignore", invalid="ignore"):
             ramp = _ramp(K, subset, b * t, c)
-            summed = inflate(growth * (rho * ramp + K * 2.0**-24 * subset + (K + 1) * self._floor(t)), 40)
+            summed = inflate(growth * (rho * ramp + J * 2.0**-24 * subset + (J + 1) * self._floor(t)), 40)
             reach = inflate(subset * growth + summed, 8)
         summed = np.where(np.isfinite(size) & (reach <= _FP32.max), summed, np.inf)
         if self.storage.contains(_FP32):

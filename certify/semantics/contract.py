@@ -133,8 +133,9 @@ class Arithmetic(Protocol):
         addend: Array | float = 0.0,
         nonzero: Array | None = None,
         partial: PartialSums | None = None,
+        addends: int = 1,
     ) -> Array:
-        """Add n products a_i b_i and one addend c, |c| <= addend.
+        """Add n products a_i b_i and one addend c, |c| <= addend; or several, the sum of their magnitudes at most `addend`.
 
         `magnitude` >= sum |a_i b_i| (without c), `total` >= |sum a_i b_i + c|, `largest` >= max |a_i b_i|.
         `nonzero`: how many products have two factors that may be other than exactly zero (a product that underflows counts);

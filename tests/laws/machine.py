@@ -118,10 +118,11 @@ class Machine:
         addend: Array | float = 0.0,
         nonzero: Array | None = None,
         partial: PartialSums | None = None,
+        addends: int = 1,
     ) -> Array:
         inner = self.accumulator_precision or self.precision
         everything = add_up(magnitude, addend)
-        steps = (n if nonzero is None else nonzero) + 1.0
+        steps = (n if nonzero is None else nonzero) + float(addends)
         rounded = add_up(mul_up(steps * 2.0**-inner, everything), steps * 2.0 ** (self.emin - inner))
         return self._stored(rounded, everything, total)
 

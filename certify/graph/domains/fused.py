@@ -48,8 +48,11 @@ def _normalized(operands: Sequence[Value | None], attributes: Mapping[str, Any])
     x, scale = operands[:2]
     assert x is not None
     assert scale is not None
-    axis = attributes["axis"] % max(1, len(x.shape))
-    statistic = (11 if x.elem_type == 11 else 1, (*x.shape[:axis], *(1,) * (len(x.shape) - axis)))
+    rank, axis = len(x.shape), attributes["axis"]
+    if not -rank <= axis < rank:
+        raise ValueError(f"axis {axis} is none of {rank}")
+    axis %= rank
+    statistic = (11 if x.elem_type == 11 else 1, (*x.shape[:axis], *(1,) * (rank - axis)))
     return [(scale.elem_type, x.shape), statistic, statistic]
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from certify.semantics.families.broadcast import Shape, align, collect, spread_c
 from certify.semantics.families.linear import around
 from certify.semantics.families.partial import ConsecutiveSums, Indexed
 
+T = TypeVar("T")
 _DENSE = 0.9  # a share of factors other than zero from which on counting them is not worth a product
 _SAFE = 2.0**-900  # a sum of products at least this large has lost a negligible part to underflow
 
@@ -126,7 +127,7 @@ def _is_integral(x: Array) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Bilinear:
-    """A row over a `Form`; parameters are A, B and, if there is a third, the addend C.
+    """A row over a `Form`; parameters are A, B and, if there are more, the addends C.
 
     scale:   attributes -> (alpha, beta).
     interval: an exact enclosure for forms that are elementwise; midpoint-radius if None.
@@ -152,18 +153,19 @@ class Bilinear:
         alpha, beta = self._factors(attributes)
         y = self.form.apply(x[0], x[1], **attributes)
         y = y if alpha == 1.0 else y * alpha
-        if len(x) > 2 and x[2] is not None:
-            c = x[2].reshape(self.form.addend_shape(x[2].shape, y.ndim))
+        for c in _present(x[2:]):
+            c = c.reshape(self.form.addend_shape(c.shape, y.ndim))
             y = y + (c if beta == 1.0 else c * beta)
         return y
 
-    def _absolute(self, x: Sequence[Array], attributes: dict[str, Any]) -> Array:
+    def _absolute(self, x: Sequence[Array | None], attributes: dict[str, Any]) -> Array:
         """Upper bound of `value` on non-negative operands with |alpha|, |beta|."""
-        A, B = x[0], x[1]
+        A, B = _present(x[:2])
         alpha, beta = self._factors(attributes)
         y = _bounded(self.form, A, B, self.form.extent(A.shape, B.shape, **attributes).terms, attributes)
         y = y if alpha == 1.0 else mul_up(y, abs(alpha))
-        return y if len(x) < 3 or x[2] is None else add_up(y, self._addend(x[2], y.ndim, beta))
+        added = [self._addend(c, y.ndim, beta) for c in _present(x[2:])]
+        return add_up(y, *added) if added else y
 
     def _addend(self, c: Array, rank: int, beta: float) -> Array:
         c = c.reshape(self.form.addend_shape(c.shape, rank))
@@ -176,24 +178,23 @@ class Bilinear:
         stay below 2^53 are added exactly.
         """
         A, B = _factors_of(X)
-        C = X[2] if len(X) > 2 else None
-        if self.interval is not None and C is None:
+        if self.interval is not None and not _present(X[2:]):
             return self.interval(A, B)
-        thin = A.is_point and B.is_point and (C is None or C.is_point)
-        middles = [A.mid, B.mid] if C is None else [A.mid, B.mid, C.mid]
+        thin = all(x.is_point for x in _present(X))
+        middles = [x if x is None else x.mid for x in X]
         with np.errstate(invalid="ignore", over="ignore", under="ignore"):
             middle = np.asarray(self.value(*middles, **attributes), dtype=np.float64)
-        size = self._absolute([np.abs(m) for m in middles], attributes)
+        size = self._absolute([m if m is None else np.abs(m) for m in middles], attributes)
         unscaled = self._factors(attributes) == (1.0, 1.0)
-        if thin and unscaled and float(size.max(initial=0.0)) < 2.0**53 and all(map(_is_integral, middles)):
+        if thin and unscaled and float(size.max(initial=0.0)) < 2.0**53 and all(map(_is_integral, _present(middles))):
             return Enclosure.point(middle)
         terms = self.form.extent(A.shape, B.shape, **attributes).terms
         radius = _gamma(terms) * size
         if not thin:
-            radius = add_up(radius, self._spread(A, B, C, middle.ndim, attributes))
+            radius = add_up(radius, self._spread(A, B, _present(X[2:]), middle.ndim, attributes))
         return around(middle, radius)
 
-    def _spread(self, A: Enclosure, B: Enclosure, C: Enclosure | None, rank: int, attributes: dict[str, Any]) -> Array:
+    def _spread(self, A: Enclosure, B: Enclosure, addends: Sequence[Enclosure], rank: int, attributes: dict[str, Any]) -> Array:
         """|alpha| (form(|m_A|, rad_B) + form(rad_A, |m_B| + rad_B)) + |beta| rad_C."""
         parts: list[Array] = []
         if not B.is_point:
@@ -201,8 +202,7 @@ class Bilinear:
         if not A.is_point:
             reach = np.abs(B.mid) if B.is_point else add_up(np.abs(B.mid), B.rad)
             parts.append(self._absolute([A.rad, reach], attributes))
-        if C is not None and not C.is_point:
-            parts.append(self._addend(C.rad, rank, self._factors(attributes)[1]))
+        parts += [self._addend(C.rad, rank, self._factors(attributes)[1]) for C in addends if not C.is_point]
         return add_up(*parts)
 
     def is_linear(self, X: Operands, r: Radii) -> bool:
@@ -214,9 +214,9 @@ class Bilinear:
         A, B = _factors_of(X)
         form, (alpha, beta) = self.form, self._factors(attributes)
         extent = form.extent(A.shape, B.shape, **attributes)
-        C = X[2] if len(X) > 2 else None
         zero = np.zeros((1, *extent.shape[1:]))
-        shapes = (A.shape, B.shape, C.shape if C is not None and r[2] is not None else None)
+        given = [None if x is None or radius is None else x.shape for x, radius in zip(X, r, strict=True)]
+        met = [None if shape is None else form.addend_shape(shape, zero.ndim) for shape in given[2:]]
 
         def push(d: Tangents) -> Array:
             parts: list[Array] = []
@@ -226,21 +226,23 @@ class Bilinear:
                 parts.append(form.apply(A.mid, d[1], **attributes))
             y = zero if not parts else parts[0] if len(parts) == 1 else parts[0] + parts[1]
             y = y if alpha == 1.0 else y * alpha
-            if len(d) > 2 and (c := d[2]) is not None:
+            for c in _present(d[2:]):
                 c = c.reshape(form.addend_shape(c.shape, zero.ndim))
                 y = y + (c if beta == 1.0 else c * beta)
             return np.asarray(y)
 
         def pull(a: Array) -> Sequence[Array | None]:
             scaled = a if alpha == 1.0 else a * alpha
-            left = None if r[0] is None else form.left(scaled, B.mid, shapes[0], **attributes)
-            right = None if r[1] is None else form.right(scaled, A.mid, shapes[1], **attributes)
-            if shapes[2] is None:
-                return (left, right, None)[: len(X)]
-            addend = collect(a if beta == 1.0 else a * beta, form.addend_shape(shapes[2], a.ndim))
-            return left, right, addend.reshape(a.shape[0], *shapes[2][1:])
+            left = None if r[0] is None else form.left(scaled, B.mid, A.shape, **attributes)
+            right = None if r[1] is None else form.right(scaled, A.mid, B.shape, **attributes)
+            added = a if beta == 1.0 or not _present(met) else a * beta
+            back = [
+                None if m is None or s is None else collect(added, m).reshape(a.shape[0], *s[1:])
+                for s, m in zip(given[2:], met, strict=True)
+            ]
+            return left, right, *back
 
-        terms = _longest(extent, r, None if shapes[2] is None else form.addend_shape(shapes[2], zero.ndim))
+        terms = _longest(extent, r, _present(met))
 
         def magnitude(d: Tangents) -> Array:
             return self._first_order(A.mid, B.mid, d, zero, attributes)
@@ -254,8 +256,7 @@ class Bilinear:
             parts.append(self._absolute([d[0], np.abs(b)], attributes))
         if d[1] is not None:
             parts.append(self._absolute([np.abs(a), d[1]], attributes))
-        if len(d) > 2 and d[2] is not None:
-            parts.append(self._addend(d[2], zero.ndim, self._factors(attributes)[1]))
+        parts += [self._addend(c, zero.ndim, self._factors(attributes)[1]) for c in _present(d[2:])]
         return add_up(zero, *parts)
 
     def _remainder(self, X: Operands, r: Radii, zero: Array, attributes: dict[str, Any]) -> Array:
@@ -278,14 +279,13 @@ class Bilinear:
     def rounding(
         self, X: Operands, r: Radii, arithmetic: Arithmetic, magnitude: Array, quantum: Sequence[Array | float], **attributes: Any
     ) -> Array:
-        """A dot product with `terms` products and one addend; elementwise, a plain multiplication.
+        """A dot product with `terms` products and the addends; elementwise, a plain multiplication.
 
         alpha and beta cost extra roundings, see `_scaled_dot`.
         """
         A, B = _factors_of(X)
         a, b = _largest(A, r[0]), _largest(B, r[1])
         extent = self.form.extent(A.shape, B.shape, **attributes)
-        C = X[2] if len(X) > 2 else None
         alpha, beta = self._factors(attributes)
         if self.pointwise:
             return arithmetic.round(magnitude, self.quantum(quantum, **attributes))
@@ -297,12 +297,14 @@ class Bilinear:
             # One product is at most the sum of all, also where the product of maxima underflowed or 0 met inf.
             largest = np.where(largest >= _SAFE, np.minimum(largest, total), total)
         nonzero = _nonzero(self.form, a, b, terms, attributes)
-        c: Array | float = 0.0 if C is None else self._addend(_largest(C, r[2]), total.ndim, beta)
-        if alpha == 1.0 and (C is None or beta == 1.0):
+        reached = [_largest(C, radius) for C, radius in zip(X[2:], r[2:], strict=True) if C is not None]
+        sizes = [self._addend(C, total.ndim, beta) for C in reached]
+        c: Array | float = sizes[0] if len(sizes) == 1 else add_up(0.0, *sizes) if sizes else 0.0
+        if alpha == 1.0 and (not reached or beta == 1.0):
             partial = None
             if isinstance(self.form, Indexed) and extent.terms:
                 partial = ConsecutiveSums(self.form, (A, B), (r[0], r[1]), math.prod(extent.shape) * terms, attributes)
-            return arithmetic.dot(terms, total, magnitude, largest, c, nonzero, partial)
+            return arithmetic.dot(terms, total, magnitude, largest, c, nonzero, partial, max(1, len(reached)))
         ones = [_bounded(self.form, x, y, terms, attributes) for x, y in ((np.ones_like(a), b), (a, np.ones_like(b)))]
         bound = _scaled_dot(arithmetic, terms, abs(alpha), (total, largest, add_up(*ones)), magnitude, c, nonzero)
         return np.where(np.isfinite(total), bound, np.inf)
@@ -312,8 +314,8 @@ class Bilinear:
 
         A figure for people, not a bound: float64, to nearest.
         """
-        middles = [x.mid for x in X if x is not None]
-        sizes = self._absolute([np.abs(m) for m in middles], attributes)
+        middles = [x if x is None else x.mid for x in X]
+        sizes = self._absolute([m if m is None else np.abs(m) for m in middles], attributes)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             return np.asarray(sizes / np.abs(self.value(*middles, **attributes)))
 
@@ -328,14 +330,16 @@ class Bilinear:
         return np.where(np.isfinite(product), product, 0.0)
 
 
-def _longest(extent: Extent, r: Radii, addend: Shape | None) -> int:
+def _present(x: Sequence[T | None]) -> list[T]:
+    return [a for a in x if a is not None]
+
+
+def _longest(extent: Extent, r: Radii, addends: Sequence[Shape]) -> int:
     """The longest inner product of push or pull over the operands that deviate."""
     given = [radius is not None for radius in r]
-    pushed = extent.terms * (given[0] + given[1]) + 1
+    pushed = extent.terms * (given[0] + given[1]) + max(1, len(addends))
     reached = [extent.left * given[0], extent.right * given[1]]
-    if addend is not None:
-        reached.append(spread_count(addend, extent.shape))
-    return max(pushed, *reached)
+    return max(pushed, *reached, *(spread_count(addend, extent.shape) for addend in addends))
 
 
 def _scaled_dot(

@@ -29,6 +29,7 @@ from certify.semantics.families.critical import (
     tilted_range,
     usable,
 )
+from certify.semantics.families.index_map import copied
 
 Rounding = Callable[..., Array]
 _NOISE = 2.0**-46  # the chord's way evaluates phi itself: useless for remainders below phi's own float64 error
@@ -40,8 +41,8 @@ def elementary(arithmetic: Arithmetic, kernel: str, reach: Enclosure, magnitude:
 
 
 def selection(arithmetic: Arithmetic, kernel: str, reach: Enclosure, magnitude: Array, quantum: Array | float, **attributes: Any) -> Array:
-    """+-x, or a constant that every format holds: no rounding, since ONNX gives the result the operand's type."""
-    return np.zeros(magnitude.shape)
+    """+-x, or a constant that every format holds: no rounding, unless it is delivered in a narrower format."""
+    return copied(arithmetic, magnitude, [quantum])
 
 
 def nothing(quantum: Array | float, **attributes: Any) -> Array | float:

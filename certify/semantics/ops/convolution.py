@@ -132,7 +132,8 @@ class Convolution:
         return Extent(shape, B[2] * w.taps, B[1] // group * w.reach, A[1] * math.prod(w.out))
 
     def addend_shape(self, C: Shape, rank: int) -> Shape:
-        return (C[0], 1, C[1], *(1,) * (rank - 3))
+        """A bias by channel, or an addend of the output's own shape."""
+        return C if len(C) == rank else (C[0], 1, C[1], *(1,) * (rank - 3))
 
 
 class TransposedConvolution:
