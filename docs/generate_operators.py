@@ -37,6 +37,7 @@ FUNCTIONS = {
     "Movement": "value",
     "Pointwise": "value",
     "Selection": "candidates",
+    "Sized": "born",
     "Whole": "born",
 }
 

@@ -192,8 +192,8 @@ class _Binder:
         storage = self.formats[first]
         inner = None if storage is None else self.profile.inner_format(storage)
         for name, constant in fresh.items():
-            self.formats[name] = inner
-            self._store(name, np.asarray(constant, dtype=np.float64)[None], inner, "nearest")
+            self.formats[name] = held = None if np.asarray(constant).dtype.kind in "iu" else inner
+            self._store(name, np.asarray(constant, dtype=np.float64)[None], held, "nearest")
             self.shapes[name] = tuple(np.shape(constant))
         for primitive in primitives:
             if primitive.output not in self.formats:

@@ -30,7 +30,7 @@ FLOATS = "float16 float double bfloat16"
 class Operator:
     """One operator.
 
-    inputs, outputs: "X:T W:T B:T? C:T*": names with a type variable or an element type; ? optional, * variadic.
+    inputs, outputs: "X:T W:T B:T? C:T*": names with a type variable or an element type; ? optional, * variadic, + variadic of mixed types.
     attributes:      "alpha=1.0 mode='constant' kernel_shape:ints heads:int!": a default, or the type of one without; ! required.
     types:           the element types that each type variable stands for, as ONNX names them.
     """
@@ -75,10 +75,11 @@ def _formal(text: str) -> onnx.defs.OpSchema.FormalParameter:
     import onnx
 
     name, _, kind = text.partition(":")
-    option = {"?": "Optional", "*": "Variadic"}.get(kind[-1], "Single")
-    kind = kind.rstrip("?*")
+    option, mixed = {"?": "Optional", "*": "Variadic", "+": "Variadic"}.get(kind[-1], "Single"), kind.endswith("+")
+    kind = kind.rstrip("?*+")
     chosen = getattr(onnx.defs.OpSchema.FormalParameterOption, option)
-    return onnx.defs.OpSchema.FormalParameter(name, f"tensor({kind})" if kind.islower() else kind, param_option=chosen)
+    held = f"tensor({kind})" if kind.islower() else kind
+    return onnx.defs.OpSchema.FormalParameter(name, held, param_option=chosen, is_homogeneous=not mixed)
 
 
 def _attribute(text: str) -> onnx.defs.OpSchema.Attribute:

@@ -65,14 +65,14 @@ class Expansion:
 class Composite:
     """A row of the rule table that expands instead of speaking the verbs itself.
 
-    expand(expansion, **attributes) -> (primitives, constants): `constants` are exact float64 arrays (no case axis) by
-    fresh name, that primitives may use as operands; they are held in the inner format of the node's first output.
+    expand(expansion, **attributes) -> (primitives, constants): `constants` are exact arrays (no case axis) by fresh name, that
+    primitives may use as operands; float64 is held in the inner format of the node's first output, integers as integers.
     """
 
     name: str
     since: int
     parameters: tuple[str, ...]
-    expand: Callable[..., tuple[Sequence[Primitive], dict[str, Array]]]
+    expand: Callable[..., tuple[Sequence[Primitive], dict[str, Any]]]
     static: frozenset[str] = frozenset()
     domain: str = ""
     outputs: int = 1

@@ -15,7 +15,7 @@ from certify.number.upward import Array
 from certify.semantics.contract import register
 from certify.semantics.families.composite import Composite, Expansion, Primitive
 from certify.semantics.families.moment import Moment
-from certify.semantics.families.reassociated import Reassociated
+from certify.semantics.families.sized import REASSOCIATED
 
 _EPSILON = float(np.float32(1e-5))  # ONNX attributes are float32
 
@@ -125,7 +125,7 @@ def group_normalization(
 
 
 register(
-    Reassociated(),
+    REASSOCIATED,
     Composite("InstanceNormalization", 1, ("input", "scale", "B"), instance_normalization),
     Composite("GroupNormalization", 18, ("X", "scale", "bias"), group_normalization),
     Moment("Variance", centred=True),

@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from certify.number.upward import Array
 from certify.semantics.contract import UnsupportedOperator, register
 from certify.semantics.families.composite import Composite, Expansion, Primitive
 from certify.semantics.families.movement import Movement
 from certify.semantics.ops.integers import FLOATS, INTEGERS, limits
 from certify.semantics.ops.movement import array_axis
 
-Parts = tuple[list[Primitive], dict[str, Array]]
+Parts = tuple[list[Primitive], dict[str, Any]]
 
 UINT8, INT32 = 2, 6
 FLOAT4 = 23  # always saturates
