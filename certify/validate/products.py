@@ -41,6 +41,8 @@ class Factors:
 def factors(step: Step, operands: Sequence[Any]) -> Factors | None:
     """The factors of a MatMul, Gemm or Conv step on these operands; None for every other operator."""
     build = _BUILDERS.get(step.rule.name) if step.rule.domain == "" else None
+    if (step.rule.domain, step.rule.name) == ("certify", "Gemm"):
+        build = _accumulation
     return None if build is None else build(list(operands), step.attributes)
 
 
@@ -61,6 +63,14 @@ def _matmul(operands: Sequence[Any], _: dict[str, Any]) -> Factors:
         return y if not row else y[..., 0] if column else y[..., 0, :]
 
     return Factors(left, right, shape)
+
+
+def _accumulation(operands: Sequence[Any], _: dict[str, Any]) -> Factors:
+    """A product and its addends, which are added up beforehand."""
+    plain, addends = _matmul(operands[:2], {}), [x for x in operands[2:] if x is not None]
+    rank = max((x.ndim for x in operands if x is not None), default=0)
+    total = sum((_ranked(x, rank) for x in addends[1:]), _ranked(addends[0], rank)) if addends else None
+    return Factors(plain.left, plain.right, plain.shape, addend=total)
 
 
 def _ranked(x: Any, rank: int) -> Any:

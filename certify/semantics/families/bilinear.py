@@ -289,14 +289,7 @@ class Bilinear:
         alpha, beta = self._factors(attributes)
         if self.pointwise:
             return arithmetic.round(magnitude, self.quantum(quantum, **attributes))
-        total = _bounded(self.form, a, b, extent.terms, attributes)
-        terms = max(1, extent.terms)
-        with np.errstate(invalid="ignore", over="ignore"):
-            largest = np.asarray(self.form.largest(a, b, **attributes))
-            largest = largest if _is_short(a) and _is_short(b) else inflate(largest, 4)
-            # One product is at most the sum of all, also where the product of maxima underflowed or 0 met inf.
-            largest = np.where(largest >= _SAFE, np.minimum(largest, total), total)
-        nonzero = _nonzero(self.form, a, b, terms, attributes)
+        terms, total, largest, nonzero = self.leaves(a, b, **attributes)
         reached = [_largest(C, radius) for C, radius in zip(X[2:], r[2:], strict=True) if C is not None]
         sizes = [self._addend(C, total.ndim, beta) for C in reached]
         c: Array | float = sizes[0] if len(sizes) == 1 else add_up(0.0, *sizes) if sizes else 0.0
@@ -308,6 +301,17 @@ class Bilinear:
         ones = [_bounded(self.form, x, y, terms, attributes) for x, y in ((np.ones_like(a), b), (a, np.ones_like(b)))]
         bound = _scaled_dot(arithmetic, terms, abs(alpha), (total, largest, add_up(*ones)), magnitude, c, nonzero)
         return np.where(np.isfinite(total), bound, np.inf)
+
+    def leaves(self, a: Array, b: Array, **attributes: Any) -> tuple[int, Array, Array, Array | None]:
+        """(n, sum |a_i b_i|, max |a_i b_i|, how many are not exactly zero), as `Arithmetic.dot` wants them, for operands up to a and b."""
+        n = self.form.extent(a.shape, b.shape, **attributes).terms
+        total = _bounded(self.form, a, b, n, attributes)
+        with np.errstate(invalid="ignore", over="ignore"):
+            largest = np.asarray(self.form.largest(a, b, **attributes))
+            largest = largest if _is_short(a) and _is_short(b) else inflate(largest, 4)
+            # One product is at most the sum of all, also where the product of maxima underflowed or 0 met inf.
+            largest = np.where(largest >= _SAFE, np.minimum(largest, total), total)
+        return max(1, n), total, largest, _nonzero(self.form, a, b, max(1, n), attributes)
 
     def condition(self, X: Operands, **attributes: Any) -> Array:
         """kappa = (sum |a_i b_i| + |c|) / |sum a_i b_i + c| at mid X (Higham, section 3.1); NaN where all is 0, inf where all cancels.

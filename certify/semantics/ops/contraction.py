@@ -89,7 +89,7 @@ class MatrixProduct:
         return Extent(shape, left[-1], right[-1] * spread_count(left[:-2], batch), left[-2] * spread_count(right[:-2], batch))
 
     def addend_shape(self, C: Shape, rank: int) -> Shape:
-        raise ValueError("MatMul has no addend")
+        return aligned_shape(C, rank)
 
 
 def _matrix_shape(shape: Shape, row: bool) -> Shape:

@@ -1,0 +1,343 @@
+"""RNN, LSTM, GRU: unrolled over time into products, sums and activations, whose results stay in the kernel's own format.
+
+Source: https://onnx.ai/onnx/operators/onnx__RNN.html, onnx__LSTM.html, onnx__GRU.html. Where these leave a choice, onnxruntime's
+kernels decide: `clip` bounds the sums that enter f and g, and the cell state enters h as it is; an activation takes the next of
+`activation_alpha` (`activation_beta`) if it has such a parameter; behind its length a sequence's outputs are zero, and its last
+state is the one at its end (the one at time 0, reversed).
+
+Kernels that are covered: the hidden and the cell state stay in the kernel's format from step to step; the products with W and R
+are formed apart (for one step or for all), or in one run, and the biases and peepholes are added whenever (families/accumulation);
+a product and a sum may be one fused operation, which rounds less than both; (1 - z) a + z b may be computed as a + z (b - a). Not
+covered: a hidden state that is rounded into a narrower storage format before the next step multiplies it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from certify.number.upward import Array
+from certify.semantics.contract import UnsupportedOperator, register
+from certify.semantics.families.accumulation import Accumulation
+from certify.semantics.families.bilinear import Bilinear
+from certify.semantics.families.composite import Composite, Expansion, Primitive
+from certify.semantics.ops.contraction import MatrixProduct
+from certify.semantics.ops.movement import integers
+from certify.semantics.ops.recurrent_activations import Activation, activations
+
+Parts = tuple[list[Primitive], dict[str, Array]]
+
+
+@dataclass
+class Writer:
+    """The primitives written so far; constants are entered once."""
+
+    e: Expansion
+    primitives: list[Primitive] = field(default_factory=list)
+    constants: dict[str, Array] = field(default_factory=dict)
+
+    def put(self, kind: str, *operands: str | None, domain: str = "", output: str | None = None, **attributes: Any) -> str:
+        """One more primitive; the name of its result, which is inner unless `output` names it."""
+        name = output or self.e.name(str(len(self.primitives)))
+        self.primitives.append(Primitive(kind, operands, name, attributes, inner=output is None, domain=domain))
+        return name
+
+    def moved(self, kind: str, x: str, *more: str, **attributes: Any) -> str:
+        """Copies of x in the format of x, so that what is cut from a constant is one."""
+        name = self.e.name(str(len(self.primitives)))
+        self.primitives.append(Primitive(kind, (x, *more), name, attributes, inner=False, like=x))
+        return name
+
+    def constant(self, x: Any) -> str:
+        value = np.asarray(x, dtype=np.float64)
+        name = self.e.name(f"constant {value.shape} {value.tolist()}" if value.ndim == 0 else f"zeros {value.shape}")
+        self.constants[name] = value
+        return name
+
+    def part(self, x: str, axes: Sequence[int], starts: Sequence[int], ends: Sequence[int]) -> str:
+        return self.moved("Slice", x, axes=np.asarray(axes), starts=np.asarray(starts), ends=np.asarray(ends))
+
+    def pieces(self, x: str, axis: int, count: int) -> list[str]:
+        """x cut into slices of extent 1 by halves, so that multipliers are gathered in count log(count) steps on the way back."""
+        if count == 1:
+            return [x]
+        half = count // 2
+        left, right = (self.part(x, [axis], [lo], [hi]) for lo, hi in ((0, half), (half, count)))
+        return self.pieces(left, axis, half) + self.pieces(right, axis, count - half)
+
+    def joined(self, parts: Sequence[str], axis: int, output: str | None = None) -> str:
+        if len(parts) == 1 and output is None:
+            return parts[0]
+        return self.put("Concat", *parts, axis=axis, output=output)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What one direction multiplies with and adds, one entry a gate; None where absent.
+
+    both: W over R, (1, inputs + hidden, hidden). input, state: W and R alone. peephole: (1, hidden).
+    """
+
+    both: tuple[str, ...]
+    input: tuple[str, ...]
+    state: tuple[str, ...]
+    input_bias: tuple[str | None, ...]
+    state_bias: tuple[str | None, ...]
+    peephole: tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One kind of recurrent layer in one direction: how a step's sums are formed and squashed."""
+
+    writer: Writer
+    weights: Weights
+    inputs: int
+    activations: tuple[Activation, ...]
+    clip: float | None
+
+    def sums(self, operands: str, gate: int, *more: str | None) -> str:
+        """[x, h] [W; R] + biases + more."""
+        addends = [self.weights.input_bias[gate], self.weights.state_bias[gate], *more]
+        return self.product(operands, self.weights.both[gate], *addends, split=self.inputs)
+
+    def product(self, a: str, b: str, *addends: str | None, split: int = 0) -> str:
+        return self.writer.put("Gemm", a, b, *(c for c in addends if c is not None), domain="certify", split=split)
+
+    def squashed(self, position: int, x: str, clipped: bool = True) -> str:
+        """An activation of x, its operand clipped first."""
+        w = self.writer
+        if clipped and self.clip is not None:
+            x = w.put("Min", w.put("Max", x, w.constant(-self.clip)), w.constant(self.clip))
+        return self.activations[position].apply(w.put, w.constant, x)
+
+    def beside(self, x: str, h: str) -> str:
+        return self.writer.put("Concat", x, h, axis=2)
+
+    def blend(self, a: str, b: str, z: str) -> str:
+        """(1 - z) a + z b, or a + z (b - a): the last step adds what any association rounds."""
+        w = self.writer
+        one = w.constant(1.0)
+        kept = w.put("Mul", w.put("Sub", one, z), a)
+        mixed = w.put("Add", kept, w.put("Mul", z, b))
+        return w.put("Reassociated", mixed, b, a, z, one, a, domain="certify")
+
+
+State = tuple[str, ...]
+Step = Callable[[Cell, str, State], State]
+
+
+def rnn_step(cell: Cell, x: str, state: State) -> State:
+    """h = f(x W + h R + b)."""
+    return (cell.squashed(0, cell.sums(cell.beside(x, state[0]), 0)),)
+
+
+def lstm_step(input_forget: bool) -> Step:
+    """i, o, f = f(...), c' = f c + i g(...), h = o h(c'); peepholes let i and f see c, and o see c'; f = 1 - i
+    with input_forget. Gates in ONNX's order i o f c."""
+
+    def step(cell: Cell, x: str, state: State) -> State:
+        w = cell.writer
+        h, c = state
+        both = cell.beside(x, h)
+
+        def peeked(gate: int, seen: str) -> str | None:
+            p = cell.weights.peephole[gate]
+            return None if p is None else w.put("Mul", p, seen)
+
+        i = cell.squashed(0, cell.sums(both, 0, peeked(0, c)))
+        g = cell.squashed(1, cell.sums(both, 3))
+        if input_forget:
+            c = cell.blend(c, g, i)
+        else:
+            f = cell.squashed(0, cell.sums(both, 2, peeked(2, c)))
+            c = w.put("Add", w.put("Mul", f, c), w.put("Mul", i, g))
+        o = cell.squashed(0, cell.sums(both, 1, peeked(1, c)))
+        return w.put("Mul", o, cell.squashed(2, c, clipped=False)), c
+
+    return step
+
+
+def gru_step(linear_before_reset: bool) -> Step:
+    """z, r = f(...); the candidate is g(x W + (r h) R + b), or g(x W + r (h R + b)); h = (1 - z) candidate + z h. Order z r h."""
+
+    def step(cell: Cell, x: str, state: State) -> State:
+        w, h = cell.writer, state[0]
+        both = cell.beside(x, h)
+        z, r = (cell.squashed(0, cell.sums(both, gate)) for gate in (0, 1))
+        if linear_before_reset:
+            seen = w.put("Mul", r, cell.product(h, cell.weights.state[2], cell.weights.state_bias[2]))
+            candidate = cell.product(x, cell.weights.input[2], cell.weights.input_bias[2], seen)
+        else:
+            candidate = cell.sums(cell.beside(x, w.put("Mul", r, h)), 2)
+        return (cell.blend(cell.squashed(1, candidate), h, z),)
+
+    return step
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Shapes of a node: layout 0 has time first, layout 1 the batch."""
+
+    gates: int
+    layout: int
+    times: int
+    batch: int
+    inputs: int
+    hidden: int
+    directions: tuple[bool, ...]  # reversed or not
+
+    @property
+    def frame(self) -> tuple[int, int, int]:
+        """The shape of a state, and of a slice of time."""
+        return (self.batch, 1, self.hidden) if self.layout else (1, self.batch, self.hidden)
+
+
+def _weights(w: Writer, layer: Layer, d: int) -> Weights:
+    """The slices of W, R, B, P of direction d, cut once."""
+    e, H, G = w.e, layer.hidden, layer.gates
+    W, R, B, P = (*e.operands[1:3], _operand(e, "B"), _operand(e, "P"))
+    assert W is not None
+    assert R is not None
+
+    def turned(x: str, gate: int) -> str:
+        return w.moved("Transpose", w.part(x, [0, 1], [d, gate * H], [d + 1, (gate + 1) * H]), perm=(0, 2, 1))
+
+    def cut(x: str | None, k: int) -> str | None:
+        return None if x is None else w.part(x, [0, 1], [d, k * H], [d + 1, (k + 1) * H])
+
+    inputs, states = tuple(turned(W, k) for k in range(G)), tuple(turned(R, k) for k in range(G))
+    return Weights(
+        tuple(w.moved("Concat", a, b, axis=1) for a, b in zip(inputs, states, strict=True)),
+        inputs,
+        states,
+        tuple(cut(B, k) for k in range(G)),
+        tuple(cut(B, G + k) for k in range(G)),
+        (*(cut(P, k) for k in range(3)), None),
+    )
+
+
+def _operand(e: Expansion, name: str) -> str | None:
+    """An optional operand by its name: sequence_lens is no operand here."""
+    position = {"B": 3, "initial_h": 4, "initial_c": 5, "P": 6}[name]
+    return e.operands[position] if position < len(e.operands) else None
+
+
+def _layer(e: Expansion, gates: int, given: Attributes) -> Layer:
+    direction, layout = given.direction, given.layout
+    turns = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
+    if direction not in turns:
+        raise UnsupportedOperator(f"its direction is {direction!r}")
+    x, r = e.shapes[0], e.shapes[2]
+    if given.hidden_size not in (None, r[2]):
+        raise UnsupportedOperator(f"its hidden_size is {given.hidden_size}, but R has {r[2]}")
+    times, batch = (x[1], x[0]) if layout else (x[0], x[1])
+    if not times:
+        raise UnsupportedOperator("its sequence has no elements")
+    return Layer(gates, layout, times, batch, x[2], r[2], turns[direction])
+
+
+def _lengths(layer: Layer, sequence_lens: Any) -> list[int]:
+    lengths = [layer.times] * layer.batch if sequence_lens is None else list(integers(sequence_lens))
+    if len(lengths) != layer.batch or not all(0 < n <= layer.times for n in lengths):
+        raise UnsupportedOperator(f"sequence_lens {lengths} of sequences of {layer.times} (a length of 0 has no last state)")
+    return lengths
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """ONNX's attributes that the three operators share, and their lengths."""
+
+    activations: Sequence[str] | None = None
+    activation_alpha: Sequence[float] = ()
+    activation_beta: Sequence[float] = ()
+    clip: float | None = None
+    direction: str = "forward"
+    hidden_size: int | None = None
+    layout: int = 0
+    sequence_lens: Any = None
+
+
+def _expand(e: Expansion, gates: int, step: Step, default: tuple[str, ...], states: int, given: Attributes) -> Parts:
+    """Each direction by itself, then its outputs side by side."""
+    w = Writer(e)
+    layer = _layer(e, gates, given)
+    lengths = _lengths(layer, given.sequence_lens)
+    chosen = activations(given.activations or default * len(layer.directions), given.activation_alpha, given.activation_beta)
+    if len(chosen) != len(default) * len(layer.directions):
+        raise UnsupportedOperator(f"{len(chosen)} activations for {len(layer.directions)} directions")
+    x = e.operands[0]
+    assert x is not None
+    frames = w.pieces(x, layer.layout, layer.times)
+    sequences, lasts = [], []
+    for d, backwards in enumerate(layer.directions):
+        own = chosen[d * len(default) : (d + 1) * len(default)]
+        cell = Cell(w, _weights(w, layer, d), layer.inputs, own, given.clip)
+        state = tuple(_initial(w, layer, ("initial_h", "initial_c")[k], d) for k in range(states))
+        steps: list[str] = [""] * layer.times
+        for t in reversed(range(layer.times)) if backwards else range(layer.times):
+            new = step(cell, frames[t], state)
+            steps[t], state = _within(w, layer, [t < n for n in lengths], new, state)
+        sequences.append(steps)
+        lasts.append(state)
+    _deliver(w, layer, sequences, lasts)
+    return w.primitives, w.constants
+
+
+def _initial(w: Writer, layer: Layer, name: str, d: int) -> str:
+    given = _operand(w.e, name)
+    if given is None:
+        return w.constant(np.zeros(layer.frame))
+    return given if len(layer.directions) == 1 else w.part(given, [layer.layout], [d], [d + 1])
+
+
+def _within(w: Writer, layer: Layer, live: Sequence[bool], new: State, old: State) -> tuple[str, State]:
+    """Output and state: sequences that are over (or not begun, reversed) deliver 0 and keep their state."""
+    if all(live):
+        return new[0], new
+    mask = w.e.name(f"live {''.join('01'[v] for v in live)}")
+    w.constants[mask] = np.asarray(live, dtype=np.float64).reshape((layer.batch, 1, 1) if layer.layout else (1, layer.batch, 1))
+    zero = w.constant(0.0)
+    return w.put("Where", mask, new[0], zero), tuple(w.put("Where", mask, a, b) for a, b in zip(new, old, strict=True))
+
+
+def _deliver(w: Writer, layer: Layer, sequences: Sequence[Sequence[str]], lasts: Sequence[State]) -> None:
+    """Y, Y_h, Y_c, as far as they are wanted, stored."""
+    outputs, count = w.e.outputs, len(layer.directions)
+    if outputs and outputs[0] is not None:
+        T, N, H = layer.times, layer.batch, layer.hidden
+        shape = (N, T, 1, H) if layer.layout else (T, 1, N, H)
+        wide = [w.put("Reshape", w.joined(steps, layer.layout), shape=np.asarray(shape), allowzero=1) for steps in sequences]
+        w.put("Store", w.joined(wide, 1 + layer.layout), domain="certify", output=outputs[0])
+    for k, name in enumerate(outputs[1:]):
+        if name is not None:
+            w.put("Store", w.joined([lasts[d][k] for d in range(count)], layer.layout), domain="certify", output=name)
+
+
+def rnn(e: Expansion, **attributes: Any) -> Parts:
+    """Unrolled over time; states stay in the kernel's format from step to step."""
+    return _expand(e, 1, rnn_step, ("Tanh",), 1, Attributes(**attributes))
+
+
+def lstm(e: Expansion, *, input_forget: int = 0, **attributes: Any) -> Parts:
+    """Unrolled over time; states stay in the kernel's format from step to step; the cell state is not clipped."""
+    return _expand(e, 4, lstm_step(bool(input_forget)), ("Sigmoid", "Tanh", "Tanh"), 2, Attributes(**attributes))
+
+
+def gru(e: Expansion, *, linear_before_reset: int = 0, **attributes: Any) -> Parts:
+    """Unrolled over time; states stay in the kernel's format from step to step."""
+    return _expand(e, 3, gru_step(bool(linear_before_reset)), ("Sigmoid", "Tanh"), 1, Attributes(**attributes))
+
+
+_OPERANDS = ("X", "W", "R", "B", "sequence_lens", "initial_h")
+_STATIC = frozenset({"sequence_lens"})
+
+register(
+    Accumulation(Bilinear("MatMul", 1, ("A", "B", "addends"), MatrixProduct())),
+    Composite("RNN", 7, _OPERANDS, rnn, static=_STATIC, outputs=2),
+    Composite("LSTM", 7, (*_OPERANDS, "initial_c", "P"), lstm, static=_STATIC, outputs=3),
+    Composite("GRU", 7, _OPERANDS, gru, static=_STATIC, outputs=2),
+)
