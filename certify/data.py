@@ -231,14 +231,23 @@ def _checked_values(graph: ModelGraph, value: Value, cases: npt.NDArray[Any], wh
         wrong = mistaken_in_input(readers(graph.nodes, graph.outputs).get(value.name, set()), x)
         if wrong.any():
             raise InvalidData(f"{where}: holds {_at(x, wrong)}; bounds exist for finite inputs only")
-    if value.elem_type not in FLOATING and (np.abs(x) > EXACT_INTEGERS).any():
-        raise InvalidData(f"{where}: holds {_at(x, np.abs(x) > EXACT_INTEGERS)}; integers beyond 2^53 are not supported")
+    lost = (np.abs(x) > EXACT_INTEGERS) & ~_held(x, cases)
+    if value.elem_type not in FLOATING and lost.any():
+        raise InvalidData(f"{where}: holds {_at(x, lost)}; integers beyond 2^53 that float64 does not hold are not supported")
     table = table_size(graph, value.name)
     if table is not None:
         outside = (x < -table) | (x >= table)
         if outside.any():
             raise InvalidData(f"{where}: holds {_at(x, outside)}, outside the table of {table} rows that it indexes")
     return x
+
+
+def _held(x: Array, integers: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Where the integers are the float64 numbers `x` exactly; the greatest of 64 bits is never one."""
+    if integers.dtype.kind not in "iu":
+        return np.zeros(x.shape, dtype=bool)
+    inside = x < 2.0 ** (8 * integers.dtype.itemsize - (integers.dtype.kind == "i"))
+    return np.asarray(inside & (np.where(inside, x, 0.0).astype(integers.dtype) == integers))
 
 
 def _at(x: Array, wrong: npt.NDArray[np.bool_]) -> str:

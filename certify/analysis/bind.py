@@ -13,21 +13,21 @@ import numpy as np
 
 from certify.analysis.exact import ExactArithmetic
 from certify.analysis.problem import Step
+from certify.analysis.whole import exact_in, require_whole, whole
 from certify.graph.model import ModelGraph, Node
+from certify.graph.refused import REFUSED
 from certify.number.formats import Format, from_onnx
+from certify.number.integers import INTEGERS
 from certify.number.rounding import round_to
 from certify.number.upward import Array
 from certify.profiles.contract import Profile
 from certify.semantics import ops
 from certify.semantics.contract import Arithmetic, UnsupportedOperator, lookup
 from certify.semantics.families.composite import Composite, Expansion, Primitive
+from certify.semantics.families.delivery import Delivery
 from certify.semantics.families.movement import Movement
 
 assert ops is not None  # importing the package fills the rule table
-
-
-TRUNCATED = frozenset({"Div", "Mean", "ReduceMean", "AveragePool", "GlobalAveragePool"})
-"""Operators whose real function is not what they compute on integers (ONNX truncates the quotient)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +84,25 @@ def bind(graph: ModelGraph, profile: Profile) -> Program:
 def static_operands(domain: str, name: str, opset: int) -> frozenset[int]:
     """Positions of the operands that the rule of this operator must know beforehand."""
     rule = lookup(domain, name, opset)
-    return frozenset() if rule is None else frozenset(i for i, p in enumerate(rule.parameters) if p in rule.static)
+    if rule is None:
+        return frozenset()
+    known = rule.static | getattr(rule, "known", frozenset())
+    return frozenset(i for i, p in enumerate(rule.parameters) if p in known)
 
 
 def as_float(constant: Any) -> Array:
-    """A constant of any ONNX element type as a float64 array with a case axis of extent 1."""
-    return np.asarray(np.asarray(constant), dtype=np.float64)[None]
+    """A constant of any ONNX element type as a float64 array with a case axis of extent 1.
+
+    Raises UnsupportedOperator for integers that float64 does not hold.
+    """
+    x = np.asarray(constant)
+    wide = np.asarray(x, dtype=np.float64)
+    if x.dtype.kind in "iu" and x.dtype.itemsize == 8 and (np.abs(wide) > 2.0**53).any():
+        with np.errstate(invalid="ignore"):
+            beyond = np.abs(wide) >= 2.0 ** (63 if x.dtype.kind == "i" else 64)
+            if ((wide.astype(x.dtype) != x) | (beyond & (wide > 0.0))).any():
+                raise UnsupportedOperator("a constant holds a whole number beyond 2^53 that float64 does not hold")
+    return wide[None]
 
 
 @dataclass
@@ -104,26 +117,34 @@ class _Binder:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
     delivered: set[str] = field(default_factory=set)
+    elements: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, value in self.graph.values.items():
             declared = from_onnx(value.elem_type)
+            self.elements[name] = value.elem_type
             self.formats[name] = None if declared is None else self.profile.storage(declared)
             self.shapes[name] = tuple(value.shape)
 
     def node(self, node: Node) -> None:
         rule = lookup(node.domain, node.op_type, node.opset)
+        if node.domain == "" and self._whole(node):
+            rule = lookup("certify", f"Integer{node.op_type}", node.opset) or rule
         if rule is None:
-            self.refused.append(f"{node.domain or 'ai.onnx'}::{node.op_type} (opset {node.opset}), node {node.name!r}")
+            reason = REFUSED.get((node.domain, node.op_type))
+            named = f"{node.domain or 'ai.onnx'}::{node.op_type} (opset {node.opset}), node {node.name!r}"
+            self.refused.append(named if reason is None else f"{named}: {reason}")
             return
         try:
             self._bind(rule, node)
         except UnsupportedOperator as refusal:
             self.refused.append(f"{node.domain or 'ai.onnx'}::{node.op_type}, node {node.name!r}: {refusal}")
 
+    def _whole(self, node: Node) -> bool:
+        """True if all results of the node are integers."""
+        return all(name is None or self.elements.get(name) in INTEGERS for name in node.outputs)
+
     def _bind(self, rule: Any, node: Node) -> None:
-        if node.op_type in TRUNCATED and all(name is None or self.formats[name] is None for name in node.outputs):
-            raise UnsupportedOperator("it truncates whole numbers that depend on data, and no rule covers that")
         operands: list[str | None] = []
         attributes = dict(node.attributes)
         for i, name in enumerate(node.inputs):
@@ -183,9 +204,19 @@ class _Binder:
         known = [parameter for parameter in rule.parameters if parameter not in rule.static]
         constants = {p: self.exact[name][0] for p, name in zip(known, operands, strict=False) if name in self.exact}
         shapes = tuple(() if name is None else self.shapes[name] for name in operands)
-        elements, results = (tuple(self._element(name) for name in names) for names in (operands, node.outputs))
+        stored = {p: self.stored[name][0] for p, name in zip(known, operands, strict=False) if name in self.exact}
+        elements, results = (tuple(self.elements.get(name or "", 0) for name in names) for names in (operands, node.outputs))
         expansion = Expansion(
-            self._prefix(node), tuple(operands), shapes, tuple(node.outputs), constants, self.profile.style, elements, results
+            self._prefix(node),
+            tuple(operands),
+            shapes,
+            tuple(node.outputs),
+            constants,
+            self.profile.style,
+            elements,
+            results,
+            stored,
+            *self._held_as(node),
         )
         primitives, fresh = rule.expand(expansion, **attributes)
         first = next(output for output in node.outputs if output is not None)
@@ -197,6 +228,7 @@ class _Binder:
             self.shapes[name] = tuple(np.shape(constant))
         for primitive in primitives:
             if primitive.output not in self.formats:
+                self.elements.setdefault(primitive.output, self._type(primitive, node))
                 kept = self._kept(primitive.like, storage)
                 self.formats[primitive.output] = self.profile.inner_format(kept) if primitive.inner and kept is not None else kept
             found = lookup(primitive.domain, primitive.name, primitive.opset)
@@ -212,8 +244,17 @@ class _Binder:
                 continue
             self._step(found, primitive.name, list(primitive.operands), primitive.output, primitive.attributes, node, primitive.inner)
 
-    def _element(self, name: str | None) -> int:
-        return self.graph.values[name].elem_type if name is not None and name in self.graph.values else 0
+    def _held_as(self, node: Node) -> tuple[bool, float]:
+        """Whether the node's tensors are held as the model declares; the largest unit roundoff of them."""
+        named = [name for name in (*node.inputs, *node.outputs) if name in self.elements]
+        declared = all(self.formats[name] == from_onnx(self.elements[name]) for name in named)
+        units = [0.0 if storage is None else storage.unit_roundoff for storage in map(self.formats.get, named)]
+        return declared, max(units, default=0.0)
+
+    def _type(self, primitive: Primitive, node: Node) -> int:
+        """The element type of an inner result: the node's, if it delivers what it reads first; 0 where the expansion sees to its range."""
+        found = {self.elements.get(name, 0) for name in (*node.inputs[:1], *node.outputs) if name is not None}
+        return found.pop() if len(found) == 1 and primitive.like is None else 0
 
     def _kept(self, like: str | int | None, storage: Format | None) -> Format | None:
         """The storage format that a primitive names by `like`."""
@@ -257,6 +298,13 @@ class _Binder:
         entered = [self._convert(kernel, name, storage, node) if i < 2 else name for i, name in enumerate(operands)]
         formats = [None if name is None else self.formats[name] for name in entered]
         arithmetic: Arithmetic = ExactArithmetic() if storage is None else self.profile.arithmetic(kernel, formats, storage, inner)
+        held = INTEGERS.get(self.elements.get(output, 0))
+        if held is not None and all(name is None or self.formats[name] is None for name in operands):
+            arithmetic = exact_in(held)
+            if not inner:
+                require_whole(rule, len(operands), attributes)
+            if not isinstance(rule, Delivery):  # these see to the range themselves
+                rule = whole(rule, held, [INTEGERS.get(self.elements.get(name or "", 0)) for name in operands])
         if output in self.delivered or output in self.exact:
             raise ValueError(f"two steps deliver {output!r}")
         self.delivered.add(output)

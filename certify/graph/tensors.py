@@ -15,7 +15,7 @@ from certify.graph.model import InvalidModel, Unsupported
 if TYPE_CHECKING:
     import onnx
 
-FLOATING = frozenset({1, 10, 11, 16, 17, 18, 19, 20, 23, 24})  # TensorProto: float, float16, double, bfloat16, float8*, float4
+FLOATING = frozenset({1, 10, 11, 16, 17, 18, 19, 20, 23, 24, 27, 28})  # TensorProto: float, float16, double, bfloat16, float8, 4, 6
 NARROW_INTEGERS = frozenset({2, 3, 21, 22, 25, 26})  # uint8, int8 and the 4- and 2-bit integers, in which quantized weights are kept
 
 

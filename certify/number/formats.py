@@ -1,7 +1,8 @@
 """The floating-point formats, as data: integers and flags from which everything else is derived exactly.
 
 Sources: IEEE 754-2019 (fp16, fp32, fp64); Kalamkar et al. 2019 (bf16); NVIDIA, *A100 architecture* (tf32: 10 stored
-bits, fp32's exponent); Micikevicius et al. 2022, *FP8 formats for deep learning* (e4m3fn, e5m2).
+bits, fp32's exponent); Micikevicius et al. 2022, *FP8 formats for deep learning* (e4m3fn, e5m2); Noune et al. 2022, *8-bit
+numerical formats for deep neural networks* (fnuz: one NaN, no negative zero, no infinity); OCP Microscaling Formats 1.0 (e8m0, fp4, fp6).
 """
 
 from __future__ import annotations
@@ -114,11 +115,19 @@ FORMATS: dict[str, Format] = {
         Format("fp16", precision=11, emin=-14, emax=15),
         Format("fp8e4m3", precision=4, emin=-6, emax=8, largest=448.0, overflow="nan"),
         Format("fp8e5m2", precision=3, emin=-14, emax=15),
+        Format("fp8e4m3fnuz", precision=4, emin=-7, emax=7, overflow="nan"),
+        Format("fp8e5m2fnuz", precision=3, emin=-15, emax=15, overflow="nan"),
+        # Positive powers of two: without the zero and the signs that every record has. Operators that deliver it round on their own.
+        Format("fp8e8m0", precision=1, emin=-127, emax=127, subnormals=False, overflow="nan"),
+        Format("fp4e2m1", precision=2, emin=0, emax=2, overflow="saturate"),
+        Format("fp6e2m3", precision=4, emin=0, emax=2, overflow="saturate"),
+        Format("fp6e3m2", precision=3, emin=-2, emax=4, overflow="saturate"),
     )
 }
 
 # onnx.TensorProto.DataType, spelled out so that a format needs no import of onnx.
-_ONNX = {1: "fp32", 10: "fp16", 11: "fp64", 16: "bf16", 17: "fp8e4m3", 19: "fp8e5m2"}
+_ONNX = {1: "fp32", 10: "fp16", 11: "fp64", 16: "bf16", 17: "fp8e4m3", 18: "fp8e4m3fnuz", 19: "fp8e5m2", 20: "fp8e5m2fnuz"}
+_ONNX |= {23: "fp4e2m1", 24: "fp8e8m0", 27: "fp6e2m3", 28: "fp6e3m2"}
 _ONNX_NOT_FLOAT = frozenset((0, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 21, 22, 25, 26))  # undefined, integers, string, bool
 
 
@@ -132,7 +141,7 @@ def format_named(name: str) -> Format:
 def from_onnx(elem_type: int) -> Format | None:
     """The format of an ONNX element type (a number of TensorProto.DataType); None for integers, booleans and strings.
 
-    Raises UnknownFormat for element types without a format here (complex, fp8 fnuz, fp4, fp6, e8m0).
+    Raises UnknownFormat for element types without a format here (complex numbers).
     """
     if elem_type in _ONNX_NOT_FLOAT:
         return None

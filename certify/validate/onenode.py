@@ -20,7 +20,7 @@ from certify.number.rounding import round_to
 from certify.validate.runtime import AnyArray, ValidationUnavailable, first_line, open_session
 
 Storage: TypeAlias = Callable[[Format], Format]
-FLOAT8 = frozenset({TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E5M2})
+FLOAT8 = frozenset({TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E5M2, TensorProto.FLOAT8E4M3FNUZ, TensorProto.FLOAT8E5M2FNUZ})
 _QUANTIZING = frozenset({"QuantizeLinear", "DequantizeLinear"})
 _SMALL = 1024  # constants up to this size become part of the session: some kernels demand it of axes, scales, zero points
 _IR_VERSION = 10

@@ -14,7 +14,18 @@ from certify.number.formats import FORMATS, Format, synthetic_format
 from certify.number.rounding import full_ulp, half_ulp, round_to, ufp, ulp
 from certify.number.upward import Array
 
-DTYPES = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16, "fp8e4m3": ml_dtypes.float8_e4m3fn, "fp8e5m2": ml_dtypes.float8_e5m2}
+DTYPES = {
+    "fp16": np.float16,
+    "bf16": ml_dtypes.bfloat16,
+    "fp8e4m3": ml_dtypes.float8_e4m3fn,
+    "fp8e5m2": ml_dtypes.float8_e5m2,
+    "fp8e4m3fnuz": ml_dtypes.float8_e4m3fnuz,
+    "fp8e5m2fnuz": ml_dtypes.float8_e5m2fnuz,
+    "fp4e2m1": ml_dtypes.float4_e2m1fn,
+    "fp6e2m3": ml_dtypes.float6_e2m3fn,
+    "fp6e3m2": ml_dtypes.float6_e3m2fn,
+}
+BITS = {"fp4e2m1": 4, "fp6e2m3": 6, "fp6e3m2": 6}
 ALL = [*FORMATS.values(), FORMATS["fp16"].flushed(), FORMATS["fp8e4m3"].saturating(), synthetic_format(7)]
 
 
@@ -23,7 +34,7 @@ def positive_codes(name: str) -> Array:
     dtype = np.dtype(DTYPES[name])
     unsigned = np.uint16 if dtype.itemsize == 2 else np.uint8
     with np.errstate(invalid="ignore"):  # NaN codes
-        codes = np.arange(2 ** (8 * dtype.itemsize - 1), dtype=unsigned).view(dtype).astype(np.float64)
+        codes = np.arange(2 ** (BITS.get(name, 8 * dtype.itemsize) - 1), dtype=unsigned).view(dtype).astype(np.float64)
     return codes[np.isfinite(codes)]
 
 
@@ -66,7 +77,7 @@ def test_beyond_the_largest_number(name: str) -> None:
     format = FORMATS[name]
     spacing = float(ulp(format.max, format))
     tie = format.max + spacing / 2
-    lost = np.inf if format.overflow == "inf" else np.nan
+    lost = {"inf": np.inf, "nan": np.nan, "saturate": format.max}[format.overflow]
     # Ties go to the even significand: fp8e4m3's largest is even, so that its tie comes back.
     at_tie = lost if name != "fp8e4m3" else format.max
     x = np.array([np.nextafter(tie, 0), tie, np.nextafter(tie, np.inf), 1e300, np.inf])

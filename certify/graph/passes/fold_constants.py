@@ -236,6 +236,7 @@ def exact_float(op_type: str, operands: Sequence[Constant | None]) -> Constant |
 
 _SHORT = frozenset({"float32", "float16", "bfloat16"})
 _UNARY: dict[str, Callable[[Any], Any]] = {"Floor": np.floor, "Ceil": np.ceil, "Round": np.rint, "Neg": np.negative, "Abs": np.abs}
+_UNARY["Relu"] = lambda x: np.maximum(x, 0.0)
 
 
 def _exactly(op_type: str, x: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64] | None:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from certify.graph import tensors
+from certify.graph import decided, tensors
 from certify.graph.domains import operators
 from certify.graph.domains.contract import Operator
 from certify.graph.model import InvalidModel, Shape, Unsupported, Value
+from certify.graph.refused import REFUSED
 from certify.graph.structure import label
 from certify.graph.tensors import type_name
 
@@ -97,6 +98,8 @@ def infer(
             raise Unsupported(f"node {label(node)!r} ({node.op_type}): its output {name!r} of shape {list(found[1])} is too large")
         if name and found is None:
             where = f"node {label(node)!r} ({node.op_type})"
+            if reason := REFUSED.get((node.domain, node.op_type)):
+                raise Unsupported(f"{where}: {reason}")
             raise Unsupported(f"{where}: the shape of its output {name!r} is not fixed by its inputs' shapes; such nodes are not supported")
     return [found if name else None for name, found in zip(node.output, types, strict=True)]
 
@@ -219,11 +222,97 @@ def _float_like_first(node: onnx.NodeProto, operands: Sequence[Value | None]) ->
     return [(1, first.shape) if first is not None else None] + [None] * (len(node.output) - 1)
 
 
+def _known(node: onnx.NodeProto, operands: Sequence[Value | None], count: int = 1) -> list[Any] | None:
+    """The first operands' elements (None where absent); None unless all that are there are constants."""
+    given = [*operands, None, None, None, None][:count]
+    return None if any(v is not None and v.constant is None for v in given) else [None if v is None else v.constant for v in given]
+
+
+def _attribute(node: onnx.NodeProto, name: str, default: int | None) -> int | None:
+    return next((a.i for a in node.attribute if a.name == name), default)
+
+
+def _axis(node: onnx.NodeProto, rank: int) -> int | None:
+    """The attribute `axis`, counted from the front; None where absent."""
+    axis = _attribute(node, "axis", None)
+    if axis is not None and not -rank <= axis < rank:
+        raise InvalidModel(f"node {label(node)!r} ({node.op_type}): axis {axis} is outside rank {rank}")
+    return axis if axis is None else axis % rank
+
+
+def _compressed(node: onnx.NodeProto, operands: Sequence[Value | None]) -> list[Type | None]:
+    x, condition = operands[0], operands[1]
+    if x is None or condition is None or condition.constant is None:
+        return [None]
+    axis = _axis(node, len(x.shape))
+    extent = x.size if axis is None else x.shape[axis]
+    count = int(np.count_nonzero(np.ravel(condition.constant)[:extent]))
+    return [(x.elem_type, (count,) if axis is None else (*x.shape[:axis], count, *x.shape[axis + 1 :]))]
+
+
+def _unpooled(node: onnx.NodeProto, operands: Sequence[Value | None]) -> list[Type | None]:
+    x, shape = operands[0], operands[2] if len(operands) > 2 else None
+    if x is None or shape is None or shape.constant is None:
+        return [None]
+    return [(x.elem_type, tuple(int(n) for n in np.ravel(shape.constant)))]
+
+
+def _nonzero(node: onnx.NodeProto, operands: Sequence[Value | None]) -> list[Type | None]:
+    found = _known(node, operands)
+    return [None] if found is None else [(7, decided.nonzero(found[0]).shape)]
+
+
+def _unique(node: onnx.NodeProto, operands: Sequence[Value | None]) -> list[Type | None]:
+    x, found = operands[0], _known(node, operands)
+    if x is None or found is None:
+        return [None] * len(node.output)
+    axis = _axis(node, len(x.shape))
+    first, inverse, counts = decided.unique(_comparable(found[0]), axis, True)
+    shape = (first.size,) if axis is None else (*x.shape[:axis], first.size, *x.shape[axis + 1 :])
+    types: list[Type | None] = [(x.elem_type, shape), (7, first.shape), (7, inverse.shape), (7, counts.shape)]
+    return types[: len(node.output)]
+
+
+def _comparable(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return x if x.dtype.kind in "iub" else np.asarray(x, dtype=np.float64)
+
+
+def _suppressed(node: onnx.NodeProto, operands: Sequence[Value | None]) -> list[Type | None]:
+    found = _known(node, operands, 5)
+    if found is None:
+        return [None]
+    boxes, scores = (np.asarray(x, dtype=np.float64) for x in found[:2])
+    limit, overlap, least = (None if x is None else float(np.ravel(x)[0]) for x in found[2:])
+    center = bool(_attribute(node, "center_point_box", 0))
+    try:
+        rows = decided.selected(boxes, scores, int(limit or 0), overlap or 0.0, least, center, 0.0)
+    except decided.Undecided as reason:
+        raise Unsupported(f"node {label(node)!r} ({node.op_type}): {reason}") from reason
+    return [(7, rows.shape)]
+
+
+def _counted(node: onnx.NodeProto, operands: Sequence[Value | None]) -> list[Type | None]:
+    """Range over types for which inference does not count."""
+    found, first = _known(node, operands, 3), operands[0]
+    if found is None or first is None:
+        return [None]
+    start, limit, delta = (float(np.ravel(x)[0]) for x in found)
+    if not np.isfinite([start, limit, delta]).all() or delta == 0.0:
+        raise InvalidModel(f"node {label(node)!r} (Range): no range leads from {start} to {limit} by {delta}")
+    return [(first.elem_type, (max(int(np.ceil((limit - start) / delta)), 0),))]
+
+
 # Operators whose definition comes without shape inference, though their shape is plain.
 _OURS: dict[tuple[str, str], Callable[[onnx.NodeProto, Sequence[Value | None]], list[Type | None]]] = {
+    ("", "Compress"): _compressed,
     ("", "Dropout"): _dropout,
     ("", "GroupNormalization"): _like_first,
     ("", "MeanVarianceNormalization"): _like_first,
+    ("", "MaxUnpool"): _unpooled,
+    ("", "NonMaxSuppression"): _suppressed,
+    ("", "NonZero"): _nonzero,
+    ("", "Range"): _counted,
+    ("", "Unique"): _unique,
     ("ai.onnx.ml", "Binarizer"): _like_first,
     ("ai.onnx.ml", "Imputer"): _like_first,
     ("ai.onnx.ml", "LinearClassifier"): _labels,

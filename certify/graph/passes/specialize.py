@@ -204,7 +204,8 @@ class Tracer:
         if domain == "" and op_type in VARIADIC and len(inputs) == 1:
             op_type, attributes = "Identity", {}
         if domain == "" and op_type == "CastLike" and outputs[0] is not None:  # the second operand gives its type alone
-            op_type, inputs, attributes = "Cast", inputs[:1], {"to": self.values[outputs[0]].elem_type}
+            kept = {name: attributes[name] for name in ("saturate", "round_mode") if name in attributes}
+            op_type, inputs, attributes = "Cast", inputs[:1], {"to": self.values[outputs[0]].elem_type, **kept}
         self.nodes.append(Node(name, op_type, domain, opset, tuple(inputs), tuple(outputs), attributes, frame.scope, name))
 
     def _constant(self, node: onnx.NodeProto, frame: Frame) -> None:

@@ -46,6 +46,9 @@ class Expansion:
     style:     style(kernel) is the profile's word for how that kernel computes, e.g. "centred" or "uncentred".
     elements:  ONNX element type of each operand, 0 where absent or an inner result.
     results:   ONNX element type of each output, 0 where unused or an inner result.
+    stored:    `constants` as the runtime holds them.
+    declared:  True if the node's operands and results are held in the formats that the model declares.
+    unit_roundoff: the largest of the formats in which the node's floats are stored, 0 if it has none.
     """
 
     prefix: str
@@ -56,6 +59,9 @@ class Expansion:
     style: Callable[[str], str]
     elements: tuple[int, ...] = ()
     results: tuple[int, ...] = ()
+    stored: dict[str, Array] = field(default_factory=dict)
+    declared: bool = True
+    unit_roundoff: float = 0.0
 
     def name(self, part: str) -> str:
         return f"{self.prefix}/{part}"
@@ -67,6 +73,7 @@ class Composite:
 
     expand(expansion, **attributes) -> (primitives, constants): `constants` are exact arrays (no case axis) by fresh name, that
     primitives may use as operands; float64 is held in the inner format of the node's first output, integers as integers.
+    known: operands that `expand` needs as constants.
     """
 
     name: str
@@ -76,3 +83,4 @@ class Composite:
     static: frozenset[str] = frozenset()
     domain: str = ""
     outputs: int = 1
+    known: frozenset[str] = frozenset()

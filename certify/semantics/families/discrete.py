@@ -27,7 +27,8 @@ class Discrete:
 
     outcomes: outcomes(*X, **attributes) -> Enclosure of all values over the box; exactly one value at a point.
     swing:    for unary staircases: sup (f(x) - x) - inf (f(x) - x); None for all others.
-    limits:   limits(**attributes) -> (least, greatest) number that the result's type holds; beyond, the kernel is undefined.
+    strays:   strays(*X, **attributes) -> how far a kernel's result may be from f's, on computed operands in X; None: not at all.
+    divisor:  divisor(quantum) -> what divides every outcome, where outcomes need not be whole; None says that they are.
     settles:  True for comparisons and the like, which every kernel answers alike on NaN.
     """
 
@@ -38,7 +39,8 @@ class Discrete:
     value: Callable[..., Any]
     outcomes: Callable[..., Enclosure]
     swing: float | None = None
-    limits: Callable[..., tuple[float, float]] | None = None
+    strays: Callable[..., Array] | None = None
+    divisor: Callable[[Sequence[Array | float]], Array | float] | None = None
     settles: bool = False
     static: frozenset[str] = frozenset()
     domain: str = ""
@@ -101,24 +103,25 @@ class Discrete:
     def rounding(
         self, X: Operands, r: Radii, arithmetic: Arithmetic, magnitude: Array, quantum: Sequence[Array | float], **attributes: Any
     ) -> Array:
-        """0, and inf where the result may not fit its type: what the kernel does there is undefined."""
+        """As `strays` says; 0 if it says nothing."""
         none = np.zeros_like(np.asarray(magnitude, dtype=np.float64))
-        if self.limits is None:
+        if self.strays is None:
             return none
-        least, greatest = self.limits(**attributes)
-        Y = self.outcomes(*(None if x is None else x.widen(radius) for x, radius in zip(X, r, strict=True)), **attributes)
-        return np.where((Y.lo < least) | (Y.hi > greatest), np.inf, none)
+        reach = (None if x is None else x.widen(radius) for x, radius in zip(X, r, strict=True))
+        return np.asarray(self.strays(*reach, **attributes)) + none
 
     def quantum(self, quantum: Sequence[Array | float], **attributes: Any) -> Array | float:
-        """Every outcome is a whole number."""
+        """Every outcome is a whole number, unless `divisor` knows better."""
+        if self.divisor is not None:
+            return self.divisor(quantum)
         return 1.0 if any(np.any(np.asarray(q) > 0.0) for q in quantum) else 0.0
 
 
 def _difference(a: Array, b: Array, outward: Callable[[Array], Array]) -> Array:
-    """a - b, outward; exact where both are whole numbers below 2^53, as outcomes are; inf - inf is inf outward."""
+    """a - b, outward; exact where both are whole numbers up to 2^52, as nearly all outcomes are; inf - inf is inf outward."""
     with np.errstate(invalid="ignore"):
         plain = a - b
-    exact = (np.abs(a) <= 2.0**52) & (np.abs(b) <= 2.0**52)
+    exact = (np.abs(a) <= 2.0**52) & (np.abs(b) <= 2.0**52) & (a == np.rint(a)) & (b == np.rint(b))
     stepped = np.where(exact, plain, outward(plain))
     return np.where(np.isnan(stepped), outward(np.asarray(np.finfo(np.float64).max)) * (1.0 if outward is up else -1.0), stepped)
 

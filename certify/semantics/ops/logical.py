@@ -10,12 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from certify.graph.tensors import FLOATING
 from certify.number.enclosure import Enclosure
+from certify.number.integers import INTEGERS
 from certify.number.upward import Array
 from certify.semantics.contract import UnsupportedOperator, register
 from certify.semantics.families.composite import Composite, Expansion, Primitive
 from certify.semantics.families.discrete import Discrete, monotone
 from certify.semantics.ops.indexing import aligned
+from certify.semantics.ops.integers import FLOATS, limits
 from certify.semantics.ops.movement import array_axis
 
 
@@ -133,34 +136,47 @@ def _position_outcomes(sign: int) -> Callable[..., Enclosure]:
     return outcomes
 
 
-# onnx.TensorProto.DataType, https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
-_FLOATS = {1, 10, 11, 16, 17, 18, 19, 20, 23, 24}
-_INTEGERS = {2: (0, 8), 3: (1, 8), 4: (0, 16), 5: (1, 16), 6: (1, 32), 7: (1, 64), 12: (0, 32), 13: (0, 64), 21: (0, 4), 22: (1, 4)}
-_BOOL = 9
+_BOOL, _FLOAT4, _E8M0 = 9, 23, 24
+_ROUNDED = {21, 22, 25, 26}  # kernels disagree on how floats become integers of 4 and 2 bits
 
 
 def _cast(expansion: Expansion, *, to: int, saturate: int = 1, round_mode: str = "up") -> tuple[list[Primitive], dict[str, Array]]:
-    """To float: stored in its format. To bool: x != 0. To integers: toward zero; outside of their range the standard says nothing.
+    """To float: stored in its format, saturated where told so (float4 always). To bool: x != 0. To integers: toward zero.
 
-    Integers are cast to integers unchanged: what is behind them need not be whole (docs/decisions/quantization.md).
+    Outside of an integer's range the standard says nothing for floats, and for integers what would be modulo 2^bits has no bound here:
+    integers are cast to integers unchanged, for what is behind them need not be whole (docs/decisions/quantization.md).
     """
-    y = expansion.outputs[0]
+    x, y = expansion.operands[0], expansion.outputs[0]
     if y is None:
         return [], {}
-    if to in _FLOATS:
-        return [Primitive("Store", expansion.operands, y, inner=False, domain="certify")], {}
+    if to == _E8M0:
+        return [_part("PowerOfTwo", x, y, {"upward": round_mode == "up", "saturate": bool(saturate)})], {}
+    if to in FLOATS and (saturate or to == _FLOAT4):
+        return [_part("Saturated", x, y, limits(to))], {}
+    if to in FLOATING:
+        return [_part("Store", x, y, {})], {}
     if to == _BOOL:
-        return [Primitive("Truth", expansion.operands, y, inner=False, domain="certify")], {}
-    if to not in _INTEGERS:
+        return [_part("Truth", x, y, {})], {}
+    if to not in INTEGERS:
         raise UnsupportedOperator(f"a cast to element type {to}")
-    signed, bits = _INTEGERS[to]
-    limits = {"least": -(2.0 ** (bits - 1)) if signed else 0.0, "greatest": 2.0 ** (bits - signed) - 1.0}
-    kind = "Ranged" if expansion.elements and expansion.elements[0] in _INTEGERS else "Truncate"
-    return [Primitive(kind, expansion.operands, y, limits, inner=False, domain="certify")], {}
+    ends = {"least": INTEGERS[to].least, "greatest": INTEGERS[to].greatest}
+    if expansion.elements and expansion.elements[0] in INTEGERS:
+        return [_part("Ranged", x, y, ends)], {}
+    return [_part("Whole" if to in _ROUNDED else "Truncate", x, y, ends)], {}
 
 
-def _limits(*, least: float = -np.inf, greatest: float = np.inf) -> tuple[float, float]:
-    return least, greatest
+def _part(name: str, x: str | None, y: str, attributes: dict[str, Any]) -> Primitive:
+    return Primitive(name, (x,), y, attributes, inner=False, domain="certify")
+
+
+def _beyond(x: Enclosure, *, least: float = -np.inf, greatest: float = np.inf) -> Array:
+    """What a kernel makes of a number outside of its type is undefined."""
+    return np.where((truncate(x.lo) < least) | (truncate(x.hi) > greatest), np.inf, 0.0)
+
+
+def _fractional(x: Enclosure, **limits: float) -> Array:
+    """Kernels truncate, or round: they agree on one whole number."""
+    return np.where((x.lo == x.hi) & (x.lo == np.rint(x.lo)), _beyond(x, **limits), np.inf)
 
 
 def is_infinite(x: Any, *, detect_positive: int = 1, detect_negative: int = 1) -> Any:
@@ -202,6 +218,7 @@ register(
     Discrete("ArgMax", 1, ("data",), _position(1), _position_outcomes(1), pointwise=False),
     Discrete("ArgMin", 1, ("data",), _position(-1), _position_outcomes(-1), pointwise=False),
     Discrete("Truth", 1, _ONE, lambda x: truth(x != 0), _nonzero_outcomes, domain="certify"),
-    Discrete("Truncate", 1, _ONE, truncate, monotone(truncate, (1,)), swing=2.0, domain="certify", limits=_limits),
+    Discrete("Truncate", 1, _ONE, truncate, monotone(truncate, (1,)), swing=2.0, domain="certify", strays=_beyond),
+    Discrete("Whole", 1, _ONE, truncate, monotone(truncate, (1,)), swing=2.0, domain="certify", strays=_fractional),
     Composite("Cast", 6, ("input",), _cast),
 )
