@@ -159,7 +159,7 @@ def _reinterpreted(x: Enclosure, *, source: int, target: int) -> Enclosure:
     known = (x.lo == x.hi) & represented & ((x.lo != 0.0) | (source not in FLOATING))
     y = reinterpret(np.where(known, x.lo, 1.0), source=source, target=target)
     known &= np.isfinite(y)
-    Y = outward(y, y)
+    Y = Enclosure(y, y) if target in FLOATING else outward(y, y)
     return Enclosure(np.where(known, Y.lo, -np.inf), np.where(known, Y.hi, np.inf))
 
 

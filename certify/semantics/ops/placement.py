@@ -75,7 +75,7 @@ def center_crop_pad(x: Any, *, shape: Any, axes: Any = None) -> Any:
         else:
             start = -missing // 2
             cut[k] = slice(start, start + n)
-    return np.pad(x[tuple(cut)], widths)
+    return np.pad(x[tuple(cut)], widths, constant_values=0.0)
 
 
 def _unpooled(extents: tuple[int, ...], kernel: tuple[int, ...], strides: Any, pads: Any) -> tuple[int, ...]:
