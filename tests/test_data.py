@@ -198,7 +198,10 @@ def test_integers_beyond_float64_are_refused() -> None:
     model = graph(("n", INT64, (1,)))
     assert given_data(model, {"n": np.array([2**53])}).points["n"][0, 0] == 2.0**53
     with pytest.raises(InvalidData, match="beyond 2\\^53"):
-        given_data(model, {"n": np.array([2**53 + 2])})
+        given_data(model, {"n": np.array([2**53 + 1])})
+    with pytest.raises(InvalidData, match="beyond 2\\^53"):
+        given_data(model, {"n": np.array([2**63 - 1])})
+    assert given_data(model, {"n": np.array([2**53 + 2])}).points["n"][0, 0] == 2.0**53 + 2
 
 
 def test_indices_outside_their_table_are_refused() -> None:

@@ -12,6 +12,7 @@ import pytest
 from certify.cli.main import main
 from certify.number.formats import FORMATS
 from certify.profiles import profiles
+from certify.request import DTYPES
 
 BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 
@@ -47,7 +48,7 @@ def test_every_other_command_runs(root: Path, tmp_path: Path, capsys: pytest.Cap
 
 
 def test_formats_and_profiles_are_listed(root: Path) -> None:
-    """Every one of them, with its bits and its largest number."""
+    """Every format that one may ask for, with its bits and its largest number."""
     text = (root / "README.md").read_text(encoding="utf-8")
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith(("| fp", "| tf"))]
     listed = {}
@@ -55,7 +56,7 @@ def test_formats_and_profiles_are_listed(root: Path) -> None:
         sizes = largest.split(", ")
         for i, name in enumerate(re.findall(r"\b(?:fp\w+|tf32|bf16)\b", re.sub(r"\(.*?\)", "", names))):
             listed[name] = (int(bits.split(", ")[i]), float(sizes[min(i, len(sizes) - 1)]))
-    assert listed == {name: (f.precision, pytest.approx(f.max, rel=0.02)) for name, f in FORMATS.items()}
+    assert listed == {name: (FORMATS[name].precision, pytest.approx(FORMATS[name].max, rel=0.02)) for name in DTYPES}
     for name in profiles():
         assert f"`{name}`" in text or f"`-{name.removeprefix('tensor-core-')}`" in text, name
 
