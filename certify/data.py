@@ -231,7 +231,7 @@ def _checked_values(graph: ModelGraph, value: Value, cases: npt.NDArray[Any], wh
         wrong = mistaken_in_input(readers(graph.nodes, graph.outputs).get(value.name, set()), x)
         if wrong.any():
             raise InvalidData(f"{where}: holds {_at(x, wrong)}; bounds exist for finite inputs only")
-    lost = (np.abs(x) > EXACT_INTEGERS) & ~_held(x, cases)
+    lost = (np.abs(x) >= EXACT_INTEGERS) & ~_held(x, cases)
     if value.elem_type not in FLOATING and lost.any():
         raise InvalidData(f"{where}: holds {_at(x, lost)}; integers beyond 2^53 that float64 does not hold are not supported")
     table = table_size(graph, value.name)

@@ -97,7 +97,7 @@ def as_float(constant: Any) -> Array:
     """
     x = np.asarray(constant)
     wide = np.asarray(x, dtype=np.float64)
-    if x.dtype.kind in "iu" and x.dtype.itemsize == 8 and (np.abs(wide) > 2.0**53).any():
+    if x.dtype.kind in "iu" and x.dtype.itemsize == 8 and (np.abs(wide) >= 2.0**53).any():
         with np.errstate(invalid="ignore"):
             beyond = np.abs(wide) >= 2.0 ** (63 if x.dtype.kind == "i" else 64)
             if ((wide.astype(x.dtype) != x) | (beyond & (wide > 0.0))).any():
