@@ -5,23 +5,23 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from certify.analysis.bind import Program, bind, static_operands
+from certify.analysis.bind import Program
 from certify.analysis.problem import Problem
 from certify.analysis.reference import at_points, over_region, stored_inputs
+from certify.analysis.target import Target, target
 from certify.certificate.assemble import lost_bounds, node_results, output_results
-from certify.certificate.contract import Certificate, Claim, InputFacts, ModelFacts, ProfileFacts, Validation
+from certify.certificate.contract import AsRunFacts, Certificate, Claim, InputFacts, ModelFacts, ProfileFacts, Validation
 from certify.certificate.witness import Witness
 from certify.data import Inputs, inputs_for, read
 from certify.engines.answer import answer
 from certify.errors import UsageError
 from certify.gate import check_names, judge
 from certify.graph.annotate import annotate
-from certify.graph.load import load
 from certify.graph.model import ModelGraph
 from certify.number.formats import Format, format_named
 from certify.number.upward import Array
@@ -30,46 +30,49 @@ from certify.profiles.contract import Profile
 from certify.request import Progress, Request, no_progress
 
 HOST = "The reference is computed in IEEE float64, whose elementary functions on this host are within 8 ulp (16 for softmax's)."
+REWRITTEN = (
+    "{} on this kind of processor rewrites the model at level {} into the graph analysed here, and runs convolutions as inner products."
+)
 LATER_ENGINES = ("sketch", "probabilistic", "sampled")
 
 
 def run(request: Request, progress: Progress = no_progress) -> Certificate:
     """Certify. Raises the errors of `certify.errors`, each naming what is at fault."""
-    with np.errstate(all="ignore"):  # infinities are values here, and NaN is looked for where it may arise
-        return _run(request, progress)
+    with np.errstate(all="ignore"), ExitStack() as files:  # infinities are values here, and NaN is looked for where it may arise
+        return _run(request, progress, files)
 
 
-def _run(request: Request, progress: Progress) -> Certificate:
+def _run(request: Request, progress: Progress, files: ExitStack) -> Certificate:
     clock = _Clock(progress)
     if request.engine in LATER_ENGINES:
         raise UsageError(f"--engine {request.engine}: not available in this version; choose auto, running or adjoint")
     with clock("reading the model"):
         raw = None if request.data is None else read(request.data)
-        graph = load(request.model, request.shapes, None if raw is None else raw.arrays, static_operands)
-        profile = profile_named(request.profile, _format(request.dtype), _format(request.accumulate), str(request.summation))
-        program = bind(graph, profile)
-        check_names(request.budgets, program.outputs)
+        arrays = None if raw is None else raw.arrays
+        profile = profile_named(request.profile_name, _format(request.dtype), _format(request.accumulate), str(request.summation))
+        subject = files.enter_context(target(request.model, profile, request.shapes, arrays, request.as_run))
+        check_names(request.budgets, subject.program.outputs)
     with clock("reading the inputs"):
-        inputs = inputs_for(graph, request, raw)
+        inputs = inputs_for(subject.source, request, raw)
     with clock("bounding the error"):
-        decide = _decision_outputs(graph, program, request)
+        decide = _decision_outputs(subject.graph, subject.program, request)
         engine = "adjoint" if request.engine == "auto" else request.engine
         witness = Witness(inputs.points) if any(path.suffix.lower() == ".witness" for path in request.outputs) else None
         keep = None if witness is None else witness.add
-        found = answer(problems(program, inputs), inputs.facts.cases, engine, decide, progress, keep)
+        found = answer(problems(subject.program, inputs, subject.exact), inputs.facts.cases, engine, decide, progress, keep)
     observed: dict[str, Array] = {}
     validation: Validation | None = None
     if request.validate:
         with clock("validating"):
             from certify.validate.validation import validated  # imports onnx and python-flint
 
-            observed, validation = validated(graph, program, profile, inputs, found, request)
+            observed, validation = validated(subject, profile, inputs, found, request)
     certificate = Certificate(
-        model=_model_facts(graph, request),
-        claim=_claim(program, profile, inputs.facts, request),
+        model=_model_facts(subject.source, request),
+        claim=_claim(subject, profile, inputs.facts, request),
         guarantee=found.guarantee,
         outputs=output_results(found, observed),
-        nodes=node_results(annotate(graph, _format(request.dtype), _format(request.accumulate), norms=False), found),
+        nodes=node_results(annotate(subject.graph, _format(request.dtype), _format(request.accumulate), norms=False), found),
         lost=lost_bounds(found),
         validation=validation,
         witness=None if witness is None else witness.arrays,
@@ -99,8 +102,14 @@ def _format(name: str | None) -> Format | None:
     return None if name is None else format_named(name)
 
 
-def problems(program: Program, inputs: Inputs) -> Iterator[tuple[Problem, Problem]]:
-    """(stored, exact) case by case: the same object where storing changes neither constants nor inputs."""
+def problems(program: Program, inputs: Inputs, source: Program | None = None) -> Iterator[tuple[Problem, Problem]]:
+    """(stored, exact) case by case: the same object where storing changes neither constants nor inputs.
+
+    source: the model's own program, where `program` is of a graph that a runtime made of it. Nothing else ties the two problems:
+    |computed - z_stored| is bounded on the steps that run, |exact - z_exact| on the model's own, and |z_stored - z_exact| is a
+    difference of two float64 numbers, each of which is what the bound beside it is about.
+    """
+    source = program if source is None else source
     if inputs.box is not None:
         region = over_region(program, inputs.box)
         yield region, region
@@ -108,8 +117,8 @@ def problems(program: Program, inputs: Inputs) -> Iterator[tuple[Problem, Proble
     for case in range(inputs.facts.cases):
         points = {name: x[case : case + 1] if x.shape[0] > 1 else x for name, x in inputs.points.items()}
         held, radii = stored_inputs(program, points)
-        exact = at_points(program, program.exact, points, {})
-        same = not radii and not program.converts_constants and all(held[name] is points[name] for name in held)
+        exact = at_points(source, source.exact, points, {})
+        same = program is source and not radii and not program.converts_constants and all(held[name] is points[name] for name in held)
         yield (exact if same else at_points(program, program.stored, held, radii)), exact
 
 
@@ -129,13 +138,16 @@ def _model_facts(graph: ModelGraph, request: Request) -> ModelFacts:
     return ModelFacts(request.model_path, graph.sha256, graph.opsets.get("", 0), graph.parameters, graph.source_nodes)
 
 
-def _claim(program: Program, profile: Profile, inputs: InputFacts, request: Request) -> Claim:
+def _claim(subject: Target, profile: Profile, inputs: InputFacts, request: Request) -> Claim:
+    program, file = subject.program, subject.written
+    rewritten = () if file is None else (REWRITTEN.format(file.runtime, file.level),)
     return Claim(
         dtype=request.dtype or _own_dtype(program),
         accumulate=request.accumulate or _own_accumulator(program),
-        profile=ProfileFacts(profile.name, (*profile.assumptions, HOST)),
+        profile=ProfileFacts(profile.name, (*rewritten, *profile.assumptions, HOST)),
         inputs=inputs,
         summation=str(request.summation),
+        as_run=None if file is None else AsRunFacts(file.runtime, file.level, subject.graph.source_nodes),
     )
 
 

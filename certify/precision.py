@@ -131,7 +131,7 @@ class _Prover:
 
     def profile(self, storage: Format | None) -> Profile:
         accumulator = None if self.request.accumulate is None else format_named(self.request.accumulate)
-        return profile_named(self.request.profile, storage, accumulator, str(self.request.summation))
+        return profile_named(self.request.profile_name, storage, accumulator, str(self.request.summation))
 
     def accumulator(self, storage: Format) -> Format:
         """The format in which kernels add, for results kept in `storage`."""

@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx
 
+Level: TypeAlias = Literal["disabled", "basic", "extended", "all"]
+
 DTYPES = ("fp64", "fp32", "tf32", "bf16", "fp16", "fp8e4m3", "fp8e5m2")
 ENGINES = ("auto", "running", "adjoint", "sketch", "probabilistic", "sampled")
 PROVIDERS = ("cpu", "cuda")
+LEVELS: tuple[Level, ...] = ("disabled", "basic", "extended", "all")
 GUARANTEES = ("any", "proved", "randomized", "probabilistic", "sampled")
 SUFFIXES = (".json", ".npz", ".witness")
 LATER_SUFFIXES = (".html", ".md", ".sarif", ".xml")
@@ -61,6 +64,8 @@ class Request:
 
     model:    a path, or the bytes of a model, or a ModelProto.
     dtype, accumulate: format names; None means the model's own, and what the profile says.
+    profile:  None means wide, and ort-cpu with `as_run`.
+    as_run:   onnxruntime's optimization level, to certify the graph that it makes of the model; None: the model's own graph.
     data:     a file or folder, or arrays by input name (see certify.data); None: sample.
     ranges:   by input name; the key "" holds the range of every input that has none of its own.
     guarantee: the weakest acceptable.
@@ -71,7 +76,7 @@ class Request:
     model: Path | bytes | onnx.ModelProto
     dtype: str | None = None
     accumulate: str | None = None
-    profile: str = "wide"
+    profile: str | None = None
     summation: Summation = Summation()
     data: Path | Mapping[str, np.ndarray[Any, Any]] | None = None
     ranges: Mapping[str, Range] = field(default_factory=dict)
@@ -79,6 +84,7 @@ class Request:
     seed: int = 0
     region: bool = False
     vnnlib: Path | None = None
+    as_run: Level | None = None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     engine: str = "auto"
     guarantee: str = "any"
@@ -107,9 +113,32 @@ class Request:
             raise UsageError(f"--data and {other} exclude each other: one names points, the other a domain; drop one of them")
         if self.vnnlib is not None and self.ranges:
             raise UsageError("--vnnlib and --range exclude each other: the file already gives the input boxes; drop one of them")
+        if self.as_run is not None:
+            self._check_as_run()
         for path in self.outputs:
             if check_suffix(path) == ".witness" and (self.region or self.vnnlib):
                 raise UsageError(f"-o {path}: a witness is of points, not of a region; leave it out, or give points with --data")
+
+    def _check_as_run(self) -> None:
+        if self.region or self.vnnlib:
+            raise UsageError("--as-run certifies points, not regions; give points with --data, or let them be drawn")
+        if self.profile not in (None, "ort-cpu"):
+            raise UsageError(f"--as-run implies --profile ort-cpu, which is not {self.profile}; drop one of them")
+        for option, given in (("--dtype", self.dtype), ("--accumulate", self.accumulate)):
+            if given is not None:
+                raise UsageError(
+                    f"--as-run and {option} exclude each other: onnxruntime runs the model in its own formats; drop one of them"
+                )
+        if self.summation != Summation():
+            raise UsageError("--as-run and --summation exclude each other: onnxruntime adds up in orders of its own; drop one of them")
+        witness = next((path for path in self.outputs if check_suffix(path) == ".witness"), None)
+        if witness is not None:
+            raise UsageError(f"-o {witness}: a witness is of the model's own graph, not of the one that --as-run certifies; leave it out")
+
+    @property
+    def profile_name(self) -> str:
+        """The profile given, or implied."""
+        return self.profile or ("wide" if self.as_run is None else "ort-cpu")
 
     @property
     def model_path(self) -> str:
@@ -184,6 +213,14 @@ def parse_budget(text: str) -> Budget:
     if value < 0:
         raise UsageError(f"--budget {text}: an error is never negative; give 0 or more")
     return Budget(text, kind, value, output)
+
+
+def parse_as_run(text: str) -> Level:
+    """The level of `ort-cpu` (onnxruntime's default, all) or `ort-cpu:LEVEL`. Raises UsageError."""
+    for level in LEVELS:
+        if text == f"ort-cpu:{level}" or (text == "ort-cpu" and level == "all"):
+            return level
+    raise UsageError(f"--as-run: {text!r} is none of ort-cpu, {', '.join(f'ort-cpu:{level}' for level in LEVELS)}")
 
 
 def parse_summation(text: str) -> Summation:

@@ -31,12 +31,14 @@ def document(certificate: Certificate) -> schema.Document:
 def _claim(claim: Claim) -> schema.Claim:
     inputs = claim.inputs
     boxes = {name: [float(lo), float(hi)] for name, (lo, hi) in inputs.boxes.items()} or None
+    run = claim.as_run
     return schema.Claim(
         dtype=claim.dtype,
         accumulate=claim.accumulate,
         summation=claim.summation,
         profile=schema.Profile(claim.profile.name, list(claim.profile.assumptions)),
         inputs=schema.Inputs(inputs.kind, inputs.cases, inputs.source, inputs.sha256, boxes, inputs.seed),
+        as_run=None if run is None else schema.AsRun(run.runtime, run.level, run.nodes),
     )
 
 

@@ -53,6 +53,15 @@ class InputFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class AsRunFacts:
+    """The runtime that rewrote the model before it ran it, with its version; its optimization level; operators of its graph."""
+
+    runtime: str
+    level: str
+    nodes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """For these inputs, in these formats, under this profile: |computed - exact| <= bound."""
 
@@ -61,6 +70,7 @@ class Claim:
     profile: ProfileFacts
     inputs: InputFacts
     summation: str = "any"
+    as_run: AsRunFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,12 +42,21 @@ class Inputs(msgspec.Struct, frozen=True, omit_defaults=True):
     seed: int | None = None
 
 
-class Claim(msgspec.Struct, frozen=True):
+class AsRun(msgspec.Struct, frozen=True):
+    """The bound is of the graph that `runtime` makes of the model at its optimization `level`, against the model's exact result."""
+
+    runtime: str
+    level: str
+    nodes: int
+
+
+class Claim(msgspec.Struct, frozen=True, omit_defaults=True):
     dtype: str
     accumulate: str
     summation: str
     profile: Profile
     inputs: Inputs
+    as_run: AsRun | None = None
 
 
 class Bound(msgspec.Struct, frozen=True):

@@ -62,7 +62,7 @@ def bits_command(
 
 def _document(request: Request, answer: Precision) -> dict[str, Any]:
     """Everything that is printed, and more, as JSON."""
-    claim = {"accumulate": request.accumulate, "profile": request.profile, "summation": str(request.summation)}
+    claim = {"accumulate": request.accumulate, "profile": request.profile_name, "summation": str(request.summation)}
     return {"schema": "certify-bits/1", "model": request.model_path, "claim": claim, **asdict(answer)}
 
 

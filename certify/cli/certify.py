@@ -28,6 +28,7 @@ class _Certify(click.RichCommand):
 @click.command(cls=_Certify)
 @options.model
 @options.CLAIM
+@options.as_run
 @options.INPUTS
 @options.ANALYSIS
 @options.OUTPUT

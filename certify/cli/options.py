@@ -63,12 +63,16 @@ accumulate = click.option(
     help="Accumulator format.  [default: what --profile says]",
 )  # fmt: skip
 profile = click.option(
-    "--profile", panel="Claim", default="wide", show_default=True, metavar="NAME",
-    help="How the runtime rounds; wide accumulates in fp32 (fp64 for fp64), in any order of summation.",
+    "--profile", panel="Claim", metavar="NAME",
+    help="How the runtime rounds; wide accumulates in fp32 (fp64 for fp64), in any order of summation.  [default: wide]",
 )  # fmt: skip
 summation = click.option(
     "--summation", panel="Claim", default="any", show_default=True, metavar="ORDER", callback=_each(request.parse_summation),
     help="any, sequential, pairwise or blocked:B.",
+)  # fmt: skip
+as_run = click.option(
+    "--as-run", panel="Claim", metavar="ort-cpu[:LEVEL]", callback=_each(request.parse_as_run),
+    help=f"Certify the graph that onnxruntime runs: {', '.join(request.LEVELS)}.  [default level: all]",
 )  # fmt: skip
 
 data = click.option(

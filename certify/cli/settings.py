@@ -19,7 +19,7 @@ from certify.errors import UsageError
 
 CLAIM = frozenset({"dtype", "accumulate", "profile", "summation"})
 INPUTS = frozenset({"data", "range", "samples", "seed", "region", "vnnlib", "shape"})
-KEYS = CLAIM | INPUTS | {"engine", "guarantee", "budget", "validate", "provider", "output"}
+KEYS = CLAIM | INPUTS | {"as-run", "engine", "guarantee", "budget", "validate", "provider", "output"}
 REPEATABLE = frozenset({"range", "shape", "budget", "output"})
 PATHS = frozenset({"data", "vnnlib", "output"})
 # One of these on the command line replaces the file's whole choice of inputs.
@@ -72,5 +72,5 @@ def _options(path: Path, model: str, table: dict[str, Any], given: set[str]) -> 
             values = [str(path.parent / str(v)) for v in values]
         elif key in REPEATABLE:
             values = [str(v) for v in values]
-        options[key] = values if key in REPEATABLE else values[0]
+        options[key.replace("-", "_")] = values if key in REPEATABLE else values[0]
     return options

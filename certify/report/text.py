@@ -72,7 +72,10 @@ def _headline(document: Document, gate: GateVerdict) -> Panel:
     style = STYLES[gate.verdict]
     lines = [Text(HEADLINES[gate.verdict], style=f"bold {style}".replace("bold bold", "bold"))]
     what = f"{model.path} · opset {model.opset} · {words.plural(model.nodes, 'node')} · {words.plural(model.parameters, 'parameter')}"
-    lines += [Text(what), Text(f"{words.formats(document.claim)} · {document.guarantee}")]
+    lines.append(Text(what))
+    if document.claim.as_run is not None:
+        lines.append(Text(words.as_run(document.claim.as_run, model)))
+    lines += [Text(f"{words.formats(document.claim)} · {document.guarantee}")]
     if gate.verdict == "alarm":
         lines.append(Text("Either the bound is wrong or the run breaks the profile: don't rely on this certificate.", style="bold"))
     shown = gate.reasons[:SHOWN]
@@ -108,7 +111,7 @@ def _output(output: Output, document: Document, limit: int | None) -> Padding:
     grid = _rows()
     bound = Text.assemble((words.above(output.bound.absolute_max), "bold"), f"   {words.relative(output)}")
     grid.add_row("bound", bound)
-    grid.add_row("conversion", Text(f"{words.above(output.conversion_max)}   constants and inputs rounded into {document.claim.dtype}"))
+    grid.add_row("conversion", Text(f"{words.above(output.conversion_max)}   {words.conversion(document.claim)}"))
     grid.add_row("rounding", Text(f"{words.above(output.rounding_max)}   arithmetic"))
     validation = document.validation
     if output.observed_max is not None and validation is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
 
-from certify.certificate.schema import Claim, Document, Inputs, Output
+from certify.certificate.schema import AsRun, Claim, Document, Inputs, Model, Output
 
 GUARANTEES = {
     "proved": "It holds always.",
@@ -74,6 +74,17 @@ def claim(document: Document) -> str:
         f"For {which} and every run that conforms to profile {document.claim.profile.name} ({formats(document.claim)}): "
         "each element of each output differs from the model's exact result by at most its bound."
     )
+
+
+def as_run(run: AsRun, model: Model) -> str:
+    """Which graph the bound is of."""
+    return f"as run by {run.runtime} at level {run.level}, {plural(run.nodes, 'node')} instead of {model.nodes:,}"
+
+
+def conversion(claim: Claim) -> str:
+    """Where the conversion error comes from."""
+    folded = "" if claim.as_run is None else ", and what was folded into constants"
+    return f"constants and inputs rounded into {claim.dtype}{folded}"
 
 
 def guarantee(document: Document) -> str:

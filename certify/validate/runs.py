@@ -18,6 +18,7 @@ from certify.analysis.bind import Program
 from certify.analysis.reference import stored_inputs
 from certify.number.upward import Array
 from certify.profiles.contract import Profile
+from certify.request import Level
 from certify.validate import conform
 from certify.validate.compare import Run
 from certify.validate.emulate import Emulator
@@ -52,6 +53,8 @@ class Subject:
 
     native:     the file itself runs in the claim's formats (conform.is_native).
     operations: how many of them one case takes.
+    level:      the runtime's optimization level; what it makes of the model there is what conforms.
+    written:    the graph of the program, where it is not the model's own.
     """
 
     model: Model
@@ -63,6 +66,8 @@ class Subject:
     native: bool
     operations: int
     provider: Provider = "cpu"
+    level: Level = "disabled"
+    written: Model | None = None
 
 
 @dataclass
@@ -109,13 +114,13 @@ def perform(subject: Subject) -> Performed:
 
 
 def _native(subject: Subject, done: Performed) -> bool:
-    """The file as it is, rewrites disabled; False if onnxruntime does not run it."""
-    repeated, name = _repeated(subject), runtime_name("cpu", "disabled", 1)
-    if not done.attempt(name, lambda: run_cases(open_runner(subject.model), subject.points), subject.cases):
+    """The file at the level that is claimed, rewrites disabled unless one is; False if onnxruntime does not run it."""
+    repeated, name, level = _repeated(subject), runtime_name("cpu", subject.level, 1), subject.level
+    if not done.attempt(name, lambda: run_cases(open_runner(subject.model, "cpu", level), subject.points), subject.cases):
         return False
     leading = _first(subject.points, repeated)
-    done.attempt(runtime_name("cpu", "disabled", 2), lambda: run_cases(open_runner(subject.model, threads=2), leading), repeated)
-    _batched(subject, f"{name}, one batch", lambda: open_runner(subject.model), subject.points, done)
+    done.attempt(runtime_name("cpu", level, 2), lambda: run_cases(open_runner(subject.model, "cpu", level, threads=2), leading), repeated)
+    _batched(subject, f"{name}, one batch", lambda: open_runner(subject.model, "cpu", level), subject.points, done)
     return True
 
 
@@ -123,7 +128,7 @@ def _emulated(subject: Subject, held: Mapping[str, Array], done: Performed) -> N
     name = f"{runtime_name().split(',')[0]}, node by node, rounded into {' and '.join(conform.stored_formats(subject.program))}"
     name += ", factors converted" if conform.converts(subject.program) else ""
     try:
-        emulator = Emulator(_proto(subject.model), subject.profile.storage, subject.profile.operand_format)
+        emulator = Emulator(_proto(subject.written or subject.model), subject.profile.storage, subject.profile.operand_format)
     except ValidationUnavailable as reason:
         done.refuse(name, str(reason))
         return

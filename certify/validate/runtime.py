@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from certify.graph.as_run import LEVELS
+from certify.request import Level
+
 if TYPE_CHECKING:
     from onnx import ModelProto
 
@@ -21,11 +24,9 @@ AnyArray: TypeAlias = npt.NDArray[Any]
 Feeds: TypeAlias = Mapping[str, AnyArray]
 Runner: TypeAlias = Callable[[Feeds], dict[str, AnyArray]]
 Model: TypeAlias = "ModelProto | Path | str | bytes"
-Optimization: TypeAlias = Literal["disabled", "basic", "all"]
 Provider: TypeAlias = Literal["cpu", "cuda"]
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-_LEVELS = {"disabled": "ORT_DISABLE_ALL", "basic": "ORT_ENABLE_BASIC", "all": "ORT_ENABLE_ALL"}
 _TYPES: dict[str, npt.DTypeLike] = {
     "float": np.float32, "double": np.float64, "float16": np.float16, "bool": np.bool_,
     "int8": np.int8, "int16": np.int16, "int32": np.int32, "int64": np.int64,
@@ -48,7 +49,7 @@ def provider_missing(provider: Provider) -> str | None:
     return f"onnxruntime {onnxruntime.__version__} here has no {_PROVIDERS[provider]}; it offers {', '.join(offered)}"
 
 
-def runtime_name(provider: Provider = "cpu", optimization: Optimization = "disabled", threads: int = 1) -> str:
+def runtime_name(provider: Provider = "cpu", optimization: Level = "disabled", threads: int = 1) -> str:
     """The runtime as the certificate names it."""
     import onnxruntime
 
@@ -59,7 +60,7 @@ def run_onnxruntime(
     model: Model,
     feeds: Feeds,
     provider: Provider = "cpu",
-    optimization: Optimization = "disabled",
+    optimization: Level = "disabled",
     threads: int = 1,
     tf32: bool = False,
 ) -> dict[str, AnyArray]:
@@ -74,7 +75,7 @@ def run_onnxruntime(
 def open_runner(
     model: Model,
     provider: Provider = "cpu",
-    optimization: Optimization = "disabled",
+    optimization: Level = "disabled",
     threads: int = 1,
     tf32: bool = False,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
@@ -91,7 +92,7 @@ def open_runner(
     if reason is not None:
         raise ValidationUnavailable(reason)
     options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, _LEVELS[optimization])
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, LEVELS[optimization])
     options.intra_op_num_threads = options.inter_op_num_threads = threads
     options.log_severity_level = _FATAL
     for name, extent in _symbolic_extents(model, shapes or {}).items():

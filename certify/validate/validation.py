@@ -10,11 +10,11 @@ import numpy as np
 
 from certify.analysis.bind import Program
 from certify.analysis.problem import Problem
+from certify.analysis.target import Target
 from certify.certificate.contract import Validation
 from certify.data import Inputs, inputs_for
 from certify.engines import running
 from certify.engines.answer import Answer
-from certify.graph.model import ModelGraph
 from certify.number.upward import Array
 from certify.profiles.contract import Profile
 from certify.request import Request
@@ -24,13 +24,12 @@ from certify.validate.reference import Trajectory, exact_problem, operations, re
 from certify.validate.runs import Subject, perform
 
 
-def validated(
-    graph: ModelGraph, program: Program, profile: Profile, inputs: Inputs, found: Answer, request: Request
-) -> tuple[dict[str, Array], Validation]:
+def validated(target: Target, profile: Profile, inputs: Inputs, found: Answer, request: Request) -> tuple[dict[str, Array], Validation]:
     """The largest observed error by output, (cases, *shape), NaN where no run covered the case, and the account of the runs.
 
     A region is attacked at points drawn from it, each against its own reference: its one case holds the largest error of all.
     """
+    program, file = target.exact, target.written
     if inputs.box is None:
         points, cases = inputs.points, inputs.facts.cases
         trajectory = Trajectory(
@@ -39,21 +38,23 @@ def validated(
         )
         first = found.first_exact or exact_problem(program, points, 0)
     else:
-        drawn = inputs_for(graph, replace(request, region=False))
+        drawn = inputs_for(target.source, replace(request, region=False))
         points, cases = drawn.points, drawn.facts.cases
         first = exact_problem(program, points, 0)
         trajectory = _trajectory(program, points, cases)
     reference = reference_for(first, lambda case: exact_problem(program, points, case), cases, trajectory)
     subject = Subject(
         str(request.model) if isinstance(request.model, Path) else request.model,
-        program,
+        target.program,
         profile,
         str(request.summation),
         points,
         cases,
-        is_native(graph, profile),
+        is_native(target.graph, profile),
         operations(first),
         request.provider,
+        "disabled" if file is None else file.level,
+        None if file is None else str(file.path),
     )
     done = perform(subject)
     comparison = compare(done.runs, reference.exact, {name: bounds.total for name, bounds in found.outputs.items()})
