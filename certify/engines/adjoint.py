@@ -19,6 +19,11 @@ coefficient that still multiplies it (a value of the problem, or at most 1), and
 fewer than 2^50 products, `lost` = 2^-1020 max(1, largest value) pays for both, times spread and once a step.
 
 Tubes are refined the same way, in topological order, for every value that a nonlinear step is about to use.
+
+**Exact values** satisfy the same equations without beta, within the same tubes: with `quiet` = noise - beta the same multipliers
+bound |c.(exact - z)| by |c.d_t| + sum_k |a_k| quiet_k. And w = computed - exact, |w| <= 2 spread, satisfies
+w_k = L_k w_parents + (within 2 rho_k) + (within beta_k), shifts and defects cancelling, so that
+|c.(computed - exact)| <= sum_k |a_k| (beta_k + 2 rho_k + 2 gamma_m s_k) <= sum_k |a_k| (noise_k + quiet_k).
 """
 
 from __future__ import annotations
@@ -30,12 +35,13 @@ import numpy.typing as npt
 
 from certify.analysis.problem import Problem, Step
 from certify.engines.contract import ErrorBound, Functional, Guarantee, Progress
+from certify.engines.multipliers import cut, gamma_bound, times, weigh
 from certify.engines.running import State, full
 from certify.number.enclosure import Enclosure
-from certify.number.upward import UNIT_ROUNDOFF, Array, add_up, inflate, lift
+from certify.number.upward import Array, add_up, inflate, lift
 from certify.semantics.contract import Linearization, Operands, Radii
 
-ROW_ELEMENTS = 8_000_000  # float64 entries of one block of rows: 64 MB
+ROW_ELEMENTS = 1_000_000  # float64 entries of one block of rows: 8 MB, near what caches hold
 WORK_LIMIT = 1e12  # float64 multiplications spent on refining tubes, a case
 NEGLIGIBLE = 0.02  # a remainder below this share of the rounding beside it is not worth rows
 LOOSE, SWELL = 0.02, 0.05  # a tube above this share of the values, if it swells the rounding by that share, is refined first
@@ -50,6 +56,7 @@ class Sweep:
     maps: dict[str, Linearization] = field(default_factory=dict)
     centres: dict[str, Array] = field(default_factory=dict)
     noise: dict[str, Array] = field(default_factory=dict)
+    quiet: dict[str, Array] = field(default_factory=dict)
     work: dict[str, float] = field(default_factory=dict)
     refined: dict[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
     spent: float = 0.0
@@ -82,6 +89,7 @@ class Sweep:
         contaminated = self.state.contaminated(step)
         if contaminated is not None and contaminated.all():
             self.noise[step.output] = np.full(self.problem.values[step.output].shape, np.inf)
+            self.quiet[step.output] = self.noise[step.output]
             self.state.record(step, self.noise[step.output], np.zeros(self.problem.values[step.output].shape))
             return
         arriving = self._linearize(step)
@@ -99,6 +107,7 @@ class Sweep:
                 self.refine(step.output, np.broadcast_to(swollen, arriving.shape), limit)
                 arriving = np.array(np.broadcast_to(self.state.tubes.get(step.output, arriving), arriving.shape))
                 beta = self.state.local_rounding(step, arriving)
+        self.quiet[step.output] = self.noise[step.output]
         self.noise[step.output] = lift(add_up(self.noise[step.output], beta))
         self.state.record(step, arriving, beta)
 
@@ -117,10 +126,10 @@ class Sweep:
         modulus = np.broadcast_to(step.rule.modulus(X, r, **step.attributes), Y.shape)
         linear = step.rule.linearize(X, r, **step.attributes)
         if not step.rule.is_linear(X, r):
-            linear = _cut(linear, modulus)
+            linear = cut(linear, modulus)
         gain = linear.magnitude([self.spread(name) for name in step.operands])
-        gamma = _gamma(self._summands(step, linear))
-        noise = add_up(linear.radius, defect, _times(gamma, gain), self._drift(step, linear, gamma))
+        gamma = gamma_bound(self._summands(step, linear))
+        noise = add_up(linear.radius, defect, times(gamma, gain), self._drift(step, linear, gamma))
         self.maps[step.output] = linear
         self.noise[step.output] = lift(np.array(np.broadcast_to(noise, Y.shape)))
         self.work[step.output] = 2.0 * max(1, linear.terms) * Y.lo.size
@@ -140,7 +149,7 @@ class Sweep:
         pushed = linear.push(centres) if moved else np.zeros_like(linear.shift)
         size = linear.magnitude([None if centre is None else np.abs(centre) for centre in centres]) if moved else np.zeros_like(pushed)
         self.centres[step.output] = np.array(np.broadcast_to(pushed + linear.shift, self.problem.values[step.output].shape))
-        return _times(gamma, add_up(size, np.abs(linear.shift)))
+        return times(gamma, add_up(size, np.abs(linear.shift)))
 
     def ancestors(self, target: str) -> list[str]:
         """Step outputs that `target` depends on through deviations, in reverse topological order, itself first."""
@@ -153,8 +162,11 @@ class Sweep:
                     needed.update(name for name in step.operands if name is not None and name in self.state.tubes)
         return order
 
-    def bound(self, functional: Functional, parts: dict[str, Array] | None = None) -> Array:
-        """Upper bound of |<row, e>| per row; with `parts`, each step's share is added to parts[step output] (rows,)."""
+    def bound(self, functional: Functional, parts: dict[str, Array] | None = None, quiet: dict[str, Array] | None = None) -> Array:
+        """Upper bound of |<row, e>| per row; with `parts`, each step's share is added to parts[step output] (rows,).
+
+        With `quiet`, upper bounds of |<row, exact - z>| and |<row, computed - exact>| go to quiet["exact"] and quiet["apart"].
+        """
         order = self.ancestors(functional.value)
         widest = max((self.problem.values[name].lo[0].size for name in order), default=1)
         block = max(1, ROW_ELEMENTS // max(1, widest))
@@ -162,15 +174,16 @@ class Sweep:
         pieces = []
         for start in range(0, count, block):
             rows = functional.rows[start : start + block]
-            shares: dict[str, Array] | None = None if parts is None else {}
-            pieces.append(self._walk(order, functional.value, rows, shares))
-            if parts is not None and shares is not None:
-                for name, share in shares.items():
-                    parts.setdefault(name, np.zeros(count))[start : start + block] = share
+            shares, silent = None if parts is None else dict[str, Array](), None if quiet is None else dict[str, Array]()
+            pieces.append(self._walk(order, functional.value, rows, shares, silent))
+            _place(parts, shares, start, count)
+            _place(quiet, silent, start, count)
         return np.concatenate(pieces) if pieces else np.zeros(0)
 
-    def units(self, name: str, index: npt.NDArray[np.intp], parts: dict[str, Array] | None = None) -> Array:
-        """Upper bound of |e_i| for each flat element i of `index` of the value, block by block; `parts` as in `bound`."""
+    def units(
+        self, name: str, index: npt.NDArray[np.intp], parts: dict[str, Array] | None = None, quiet: dict[str, Array] | None = None
+    ) -> Array:
+        """Upper bound of |e_i| for each flat element i of `index` of the value, block by block; `parts`, `quiet` as in `bound`."""
         shape = self.problem.values[name].shape
         size = int(np.prod(shape[1:]))
         pieces = [np.zeros(0)]
@@ -179,28 +192,30 @@ class Sweep:
             chosen = index[start : start + block]
             rows = np.zeros((chosen.size, size))
             rows[np.arange(chosen.size), chosen] = 1.0
-            shares: dict[str, Array] | None = None if parts is None else {}
-            pieces.append(self.bound(Functional(name, rows.reshape(-1, *shape[1:])), shares))
-            if parts is not None and shares is not None:
-                for source, share in shares.items():
-                    parts.setdefault(source, np.zeros(index.size))[start : start + block] = share
+            shares, silent = None if parts is None else dict[str, Array](), None if quiet is None else dict[str, Array]()
+            pieces.append(self.bound(Functional(name, rows.reshape(-1, *shape[1:])), shares, silent))
+            _place(parts, shares, start, index.size)
+            _place(quiet, silent, start, index.size)
         return np.concatenate(pieces)
 
-    def _walk(self, order: list[str], target: str, rows: Array, shares: dict[str, Array] | None) -> Array:
+    def _walk(self, order: list[str], target: str, rows: Array, shares: dict[str, Array] | None, quiet: dict[str, Array] | None) -> Array:
         multipliers = {target: rows}
-        total = np.full(rows.shape[0], self._underflow(order))
+        silent = total = np.full(rows.shape[0], self._underflow(order))
+        between = 2.0 * total
         centre = self.centres.get(target)
         if centre is not None:
             flat = rows.reshape(rows.shape[0], -1)
             deterministic = np.abs(flat @ centre.reshape(-1))
             doubt = np.abs(flat) @ np.abs(centre).reshape(-1)
-            total = add_up(total, deterministic, _times(_gamma(flat.shape[1]), inflate(doubt, flat.shape[1])))
+            silent = total = add_up(total, deterministic, times(gamma_bound(flat.shape[1]), inflate(doubt, flat.shape[1])))
         for name in order:
             a = multipliers.pop(name, None)
             if a is None:
                 continue
-            share = _weigh(a, self.noise[name])
+            share, *rest = weigh(a, self.noise[name], *(() if quiet is None else (self.quiet[name],)))
             total = add_up(total, share)
+            if quiet is not None:
+                silent, between = add_up(silent, rest[0]), add_up(between, share, rest[0])
             if shares is not None:
                 shares[name] = share
             linear = self.maps.get(name)
@@ -213,10 +228,12 @@ class Sweep:
                 if operand is not None and part is not None and operand in self.state.tubes:
                     multipliers[operand] = multipliers[operand] + part if operand in multipliers else part
         for name, a in multipliers.items():  # inputs and constants that deviate before any operation
-            share = _weigh(a, lift(self.problem.radii[name]))
-            total = add_up(total, share)
+            (share,) = weigh(a, lift(self.problem.radii[name]))
+            total, silent, between = add_up(total, share), add_up(silent, share), add_up(between, share, share)
             if shares is not None:
                 shares[name] = share
+        if quiet is not None:
+            quiet |= {"exact": silent, "apart": between}
         return total
 
     def _underflow(self, order: list[str]) -> float:
@@ -265,6 +282,13 @@ class Sweep:
         return np.asarray((linear.radius + np.abs(linear.shift)) > NEGLIGIBLE * np.where(np.isfinite(born), born, 0.0))
 
 
+def _place(whole: dict[str, Array] | None, part: dict[str, Array] | None, start: int, count: int) -> None:
+    """Write what a block of rows found into arrays of all `count` rows."""
+    if whole is not None and part is not None:
+        for name, share in part.items():
+            whole.setdefault(name, np.zeros(count))[start : start + share.size] = share
+
+
 def _largest(X: Enclosure) -> float:
     """The largest finite magnitude, at least 1."""
     largest = 1.0
@@ -272,55 +296,6 @@ def _largest(X: Enclosure) -> float:
         ends = max(-float(x.min(initial=0.0)), float(x.max(initial=0.0)))
         largest = max(largest, ends if np.isfinite(ends) else float(np.max(np.abs(x), initial=1.0, where=np.isfinite(x))))
     return largest
-
-
-def _cut(linear: Linearization, modulus: Array) -> Linearization:
-    """The same step with L = 0 and the whole variation as remainder at the elements where that is smaller."""
-    cut = np.broadcast_to(~(linear.radius < modulus), modulus.shape)
-    if not cut.any():
-        return linear
-    keep = np.where(cut, 0.0, 1.0)
-
-    def kept(x: Array) -> Array:
-        return np.where(cut, 0.0, x)
-
-    return Linearization(
-        push=lambda d: kept(linear.push(d)),
-        pull=lambda a: linear.pull(a * keep),
-        magnitude=lambda d: kept(linear.magnitude(d)),
-        shift=kept(linear.shift),
-        radius=np.where(cut, modulus, linear.radius),
-        terms=linear.terms,
-    )
-
-
-def _gamma(n: int) -> Array:
-    """Upper bound of gamma_n = n u / (1 - n u) in float64 (Higham, (3.1))."""
-    nu = n * UNIT_ROUNDOFF
-    return inflate(np.asarray(nu / (1.0 - nu)), 4)
-
-
-def _times(factor: Array, x: Array) -> Array:
-    with np.errstate(invalid="ignore"):
-        return inflate(np.where((x == 0.0) | (factor == 0.0), 0.0, factor * x), 1)
-
-
-def _weigh(a: Array, noise: Array) -> Array:
-    """Upper bound of sum |a| noise per row; a multiplier of exactly zero meets infinite noise with nothing.
-
-    A multiplier is not a number where one of zero met an infinite slope (a constant that storage swamps): its row has no bound.
-    """
-    weights = np.broadcast_to(noise, (1, *a.shape[1:])).reshape(-1)
-    if not weights.any():
-        return np.zeros(a.shape[0])
-    flat = np.abs(a).reshape(a.shape[0], -1)
-    infinite = np.isinf(weights)
-    with np.errstate(invalid="ignore", over="ignore"):
-        finite = inflate(flat @ np.where(infinite, 0.0, weights), flat.shape[1])
-    lost = np.isnan(finite)
-    if infinite.any():
-        lost |= (flat[:, infinite] > 0.0).any(axis=1)
-    return np.where(lost, np.inf, finite)
 
 
 def sweep(problem: Problem, rounding: bool = True, work_limit: float = WORK_LIMIT, progress: Progress | None = None) -> Sweep:
@@ -344,27 +319,47 @@ def solve(
     bound = ErrorBound(
         Guarantee.PROVED,
         "adjoint",
-        {name: bound for name, (bound, _, _) in found.items()},
+        {name: output.bound for name, output in found.items()},
         state.tubes,
         state.local,
-        {name: shares for name, (_, shares, _) in found.items()},
-        {name: converted for name, (_, _, converted) in found.items()},
+        {name: output.shares for name, output in found.items()},
+        {name: output.converted for name, output in found.items()},
         tuple(state.lost),
+        {name: output.exact for name, output in found.items()},
+        {name: output.apart for name, output in found.items()},
     )
     return bound, one
 
 
-def _output(one: Sweep, name: str) -> tuple[Array, dict[str, Array], Array]:
-    """(bound, the worst element's shares by step or deviating constant, what deviating constants and inputs have of the bound)."""
+@dataclass(frozen=True, slots=True)
+class _Output:
+    """bound, exact, apart: of |computed - z|, |exact - z|, |computed - exact|. shares: of the worst element, by step or deviating
+    constant; converted: what deviating constants and inputs have of the bound."""
+
+    bound: Array
+    exact: Array
+    apart: Array
+    shares: dict[str, Array]
+    converted: Array
+
+
+def _output(one: Sweep, name: str) -> _Output:
     X = one.problem.values[name]
     tube = one.state.tubes.get(name)
     if tube is None or name not in one.steps:
-        return full(tube, X.shape, 1), {}, full(tube, X.shape, 1)
-    shares: dict[str, Array] = {}
+        whole = full(tube, X.shape, 1)
+        return _Output(whole, whole, 2.0 * whole, {}, whole)
     if np.isinf(tube).all():  # infinite noise meets every row: nothing to gain
-        return np.array(tube), {one.state.lost_at: np.array([np.inf])} if one.state.lost_at else {}, np.zeros(X.shape)
-    bound = one.units(name, np.arange(int(np.prod(X.shape[1:]))), shares)
-    bound = np.minimum(bound, np.broadcast_to(tube, X.shape).reshape(-1))
+        lost = {one.state.lost_at: np.array([np.inf])} if one.state.lost_at else {}
+        return _Output(np.array(tube), np.array(tube), np.array(tube), lost, np.zeros(X.shape))
+    shares: dict[str, Array] = {}
+    quiet: dict[str, Array] = {}
+    bound = one.units(name, np.arange(int(np.prod(X.shape[1:]))), shares, quiet)
+    flat = np.broadcast_to(tube, X.shape).reshape(-1)
+    bound = np.minimum(bound, flat)
+    exact, apart = (np.minimum(quiet.get(kind, bound), most * bound) for kind, most in (("exact", 1.0), ("apart", 2.0)))
     converted = add_up(np.zeros_like(bound), *(share for source, share in shares.items() if source in one.problem.radii))
     worst = slice(0, 0) if bound.size == 0 else slice(int(np.argmax(bound)), int(np.argmax(bound)) + 1)
-    return bound.reshape(X.shape), {step: share[worst] for step, share in shares.items()}, np.minimum(converted, bound).reshape(X.shape)
+    of_worst = {step: share[worst] for step, share in shares.items()}
+    converted = np.minimum(converted, bound).reshape(X.shape)
+    return _Output(bound.reshape(X.shape), exact.reshape(X.shape), apart.reshape(X.shape), of_worst, converted)

@@ -82,15 +82,16 @@ def answer(
     for case, (stored, exact) in enumerate(pairs):
         told = _part(progress, case, count)
         if engine == "running":
-            bound, doubt = running.solve(stored, True, told), running.solve(exact, False)
+            bound = running.solve(stored, True, told)
+            doubt = running.solve(exact, False).outputs
         else:
             bound, sweep = adjoint.solve(stored, True, progress=told)
-            doubt = _doubt(exact, bound)
+            doubt = _doubt(stored, exact, bound)
             if keep is not None:
                 keep(case, sweep)
             for name in decide:
                 result.decisions.setdefault(name, []).extend(
-                    (case, margin) for margin in margins(sweep, exact, name, bound.outputs[name], doubt.outputs[name])
+                    (case, margin) for margin in margins(sweep, exact, name, bound.outputs[name], doubt[name])
                 )
         _keep(result, bound, stored)
         result.first_exact = result.first_exact or exact
@@ -105,16 +106,20 @@ def answer(
     return result
 
 
-def _doubt(exact: Problem, bound: ErrorBound) -> ErrorBound:
-    """|exact - z| by running error analysis where that is next to nothing, by the adjoint where it is not."""
-    doubt = running.solve(exact, False)
-    for name, x in doubt.outputs.items():
-        if not float(x.max(initial=0.0)) <= NEXT_TO_NOTHING * float(bound.outputs[name].max(initial=0.0)):
-            return adjoint.solve(exact, False)[0]
+def _doubt(stored: Problem, exact: Problem, bound: ErrorBound) -> dict[str, Array]:
+    """|exact - z_exact| by running error analysis where that is next to nothing, else by an adjoint: the bound's own where it speaks
+    of the same problem."""
+    doubt = running.solve(exact, False).outputs
+    for name, x in doubt.items():
+        if float(x.max(initial=0.0)) <= NEXT_TO_NOTHING * float(bound.outputs[name].max(initial=0.0)):
+            continue
+        if stored is exact and bound.exact:
+            return {name: np.minimum(x, bound.exact[name]) for name, x in doubt.items()}
+        return adjoint.solve(exact, False)[0].outputs
     return doubt
 
 
-def _bounds(stored: Problem, exact: Problem, bound: ErrorBound, doubt: ErrorBound, name: str) -> Bounds:
+def _bounds(stored: Problem, exact: Problem, bound: ErrorBound, doubt: dict[str, Array], name: str) -> Bounds:
     X = exact.values[name]
     moved, rounding = conversion(stored, exact, name), bound.outputs[name]
     if not X.is_point:  # a region: the values enclose the exact ones, which the bound is about; the reference is their middle
@@ -122,8 +127,11 @@ def _bounds(stored: Problem, exact: Problem, bound: ErrorBound, doubt: ErrorBoun
         with np.errstate(invalid="ignore"):
             rest = np.where(np.isfinite(rounding), np.maximum(up(rounding - moved), 0.0), np.inf)
         return Bounds(X.mid, moved, rest, X.rad, rounding)
-    unknown = doubt.outputs[name]
-    return Bounds(X.mid, moved, rounding, unknown, add_up(moved, rounding, unknown))
+    unknown = doubt[name]
+    total = add_up(moved, rounding, unknown)
+    if stored is exact and name in bound.apart:
+        total = np.minimum(total, bound.apart[name])
+    return Bounds(X.mid, moved, rounding, unknown, total)
 
 
 def _keep(result: Answer, bound: ErrorBound, problem: Problem) -> None:

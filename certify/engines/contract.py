@@ -56,6 +56,7 @@ class ErrorBound:
                    element (they sum to it up to rounding); empty if the engine cannot tell.
     converted:     the part of `outputs` that constants and inputs which deviate from the start have (regions), same shapes.
     lost:          where finiteness was lost, by case; None if nowhere.
+    exact, apart:  bounds of |exact - z| and of |computed - exact|, both of this very problem; empty if the engine cannot tell.
     """
 
     guarantee: Guarantee
@@ -66,3 +67,5 @@ class ErrorBound:
     contributions: dict[str, dict[str, Array]] = field(default_factory=dict)
     converted: dict[str, Array] = field(default_factory=dict)
     lost: tuple[Lost | None, ...] = ()
+    exact: dict[str, Array] = field(default_factory=dict)
+    apart: dict[str, Array] = field(default_factory=dict)

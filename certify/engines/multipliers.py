@@ -1,0 +1,62 @@
+"""Arithmetic of the adjoint's linear maps and multipliers, with the float64 rounding of each paid for."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from certify.number.upward import UNIT_ROUNDOFF, Array, inflate
+from certify.semantics.contract import Linearization
+
+
+def cut(linear: Linearization, modulus: Array) -> Linearization:
+    """The same step with L = 0 and the whole variation as remainder at the elements where that is smaller."""
+    cut = np.broadcast_to(~(linear.radius < modulus), modulus.shape)
+    if not cut.any():
+        return linear
+    keep = np.where(cut, 0.0, 1.0)
+
+    def kept(x: Array) -> Array:
+        return np.where(cut, 0.0, x)
+
+    return Linearization(
+        push=lambda d: kept(linear.push(d)),
+        pull=lambda a: linear.pull(a * keep),
+        magnitude=lambda d: kept(linear.magnitude(d)),
+        shift=kept(linear.shift),
+        radius=np.where(cut, modulus, linear.radius),
+        terms=linear.terms,
+    )
+
+
+def gamma_bound(n: int) -> Array:
+    """Upper bound of gamma_n = n u / (1 - n u) in float64 (Higham, (3.1))."""
+    nu = n * UNIT_ROUNDOFF
+    return inflate(np.asarray(nu / (1.0 - nu)), 4)
+
+
+def times(factor: Array, x: Array) -> Array:
+    with np.errstate(invalid="ignore"):
+        return inflate(np.where((x == 0.0) | (factor == 0.0), 0.0, factor * x), 1)
+
+
+def weigh(a: Array, *noises: Array) -> list[Array]:
+    """For each noise an upper bound of sum |a| noise per row; a multiplier of exactly zero meets infinite noise with nothing.
+
+    A multiplier is not a number where one of zero met an infinite slope (a constant that storage swamps): its row has no bound.
+    """
+    weighted = [np.broadcast_to(noise, (1, *a.shape[1:])).reshape(-1) for noise in noises]
+    if not any(weights.any() for weights in weighted):
+        return [np.zeros(a.shape[0]) for _ in noises]
+    flat = np.abs(a).reshape(a.shape[0], -1)
+    return [_weighed(flat, weights) if weights.any() else np.zeros(a.shape[0]) for weights in weighted]
+
+
+def _weighed(flat: Array, weights: Array) -> Array:
+    infinite = np.isinf(weights)
+    some = bool(infinite.any())
+    with np.errstate(invalid="ignore", over="ignore"):
+        finite = inflate(flat @ (np.where(infinite, 0.0, weights) if some else weights), flat.shape[1])
+    lost = np.isnan(finite)
+    if some:
+        lost |= (flat[:, infinite] > 0.0).any(axis=1)
+    return np.where(lost, np.inf, finite)
