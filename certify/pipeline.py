@@ -56,10 +56,9 @@ def _run(request: Request, progress: Progress, files: ExitStack) -> Certificate:
         inputs = inputs_for(subject.source, request, raw)
     with clock("bounding the error"):
         decide = _decision_outputs(subject.graph, subject.program, request)
-        engine = "adjoint" if request.engine == "auto" else request.engine
         witness = Witness(inputs.points) if any(path.suffix.lower() == ".witness" for path in request.outputs) else None
         keep = None if witness is None else witness.add
-        found = answer(problems(subject.program, inputs, subject.exact), inputs.facts.cases, engine, decide, progress, keep)
+        found = answer(problems(subject.program, inputs, subject.exact), inputs.facts.cases, request.engine, decide, progress, keep)
     observed: dict[str, Array] = {}
     validation: Validation | None = None
     if request.validate:

@@ -28,6 +28,7 @@ w_k = L_k w_parents + (within 2 rho_k) + (within beta_k), shifts and defects can
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -36,13 +37,17 @@ import numpy.typing as npt
 from certify.analysis.problem import Problem, Step
 from certify.engines.contract import ErrorBound, Functional, Guarantee, Progress
 from certify.engines.multipliers import cut, gamma_bound, times, weigh
+from certify.engines.parallel import in_order
 from certify.engines.running import State, full
 from certify.number.enclosure import Enclosure
 from certify.number.upward import Array, add_up, inflate, lift
 from certify.semantics.contract import Linearization, Operands, Radii
 
 ROW_ELEMENTS = 1_000_000  # float64 entries of one block of rows: 8 MB, near what caches hold
-WORK_LIMIT = 1e12  # float64 multiplications spent on refining tubes, a case
+ELEMENT, TERM = 4.0, 0.02  # nanoseconds of an element of a pulled row, and of each product in it, on one processor of 2020
+WORK_LIMIT = 2e10  # nominal nanoseconds spent on refining tubes, a case
+OUTPUT_LIMIT = 4e10  # and on each output, where the engine is chosen automatically
+WORTH = 0.125  # a smaller share of a value's tubes is not worth refining: the others stay wide
 NEGLIGIBLE = 0.02  # a remainder below this share of the rounding beside it is not worth rows
 LOOSE, SWELL = 0.02, 0.05  # a tube above this share of the values, if it swells the rounding by that share, is refined first
 
@@ -132,7 +137,7 @@ class Sweep:
         noise = add_up(linear.radius, defect, times(gamma, gain), self._drift(step, linear, gamma))
         self.maps[step.output] = linear
         self.noise[step.output] = lift(np.array(np.broadcast_to(noise, Y.shape)))
-        self.work[step.output] = 2.0 * max(1, linear.terms) * Y.lo.size
+        self.work[step.output] = (ELEMENT + TERM * linear.terms) * Y.lo.size
         return add_up(modulus, defect)
 
     def _summands(self, step: Step, linear: Linearization) -> int:
@@ -167,40 +172,60 @@ class Sweep:
 
         With `quiet`, upper bounds of |<row, exact - z>| and |<row, computed - exact>| go to quiet["exact"] and quiet["apart"].
         """
-        order = self.ancestors(functional.value)
-        widest = max((self.problem.values[name].lo[0].size for name in order), default=1)
-        block = max(1, ROW_ELEMENTS // max(1, widest))
-        count = functional.rows.shape[0]
-        pieces = []
-        for start in range(0, count, block):
-            rows = functional.rows[start : start + block]
-            shares, silent = None if parts is None else dict[str, Array](), None if quiet is None else dict[str, Array]()
-            pieces.append(self._walk(order, functional.value, rows, shares, silent))
-            _place(parts, shares, start, count)
-            _place(quiet, silent, start, count)
-        return np.concatenate(pieces) if pieces else np.zeros(0)
+        rows = functional.rows
+        return self._blocks(functional.value, rows.shape[0], lambda start, stop: rows[start:stop], parts, quiet)
 
     def units(
         self, name: str, index: npt.NDArray[np.intp], parts: dict[str, Array] | None = None, quiet: dict[str, Array] | None = None
     ) -> Array:
-        """Upper bound of |e_i| for each flat element i of `index` of the value, block by block; `parts`, `quiet` as in `bound`."""
-        shape = self.problem.values[name].shape
-        size = int(np.prod(shape[1:]))
-        pieces = [np.zeros(0)]
-        block = max(1, ROW_ELEMENTS // max(1, size))
-        for start in range(0, index.size, block):
-            chosen = index[start : start + block]
-            rows = np.zeros((chosen.size, size))
-            rows[np.arange(chosen.size), chosen] = 1.0
-            shares, silent = None if parts is None else dict[str, Array](), None if quiet is None else dict[str, Array]()
-            pieces.append(self.bound(Functional(name, rows.reshape(-1, *shape[1:])), shares, silent))
-            _place(parts, shares, start, index.size)
-            _place(quiet, silent, start, index.size)
-        return np.concatenate(pieces)
+        """Upper bound of |e_i| for each flat element i of `index` of the value; `parts`, `quiet` as in `bound`."""
+        shape = self.problem.values[name].shape[1:]
 
-    def _walk(self, order: list[str], target: str, rows: Array, shares: dict[str, Array] | None, quiet: dict[str, Array] | None) -> Array:
+        def rows(start: int, stop: int) -> Array:
+            chosen = index[start:stop]
+            unit = np.zeros((chosen.size, int(np.prod(shape))))
+            unit[np.arange(chosen.size), chosen] = 1.0
+            return unit.reshape(-1, *shape)
+
+        return self._blocks(name, index.size, rows, parts, quiet)
+
+    def _blocks(
+        self,
+        target: str,
+        count: int,
+        rows: Callable[[int, int], Array],
+        parts: dict[str, Array] | None,
+        quiet: dict[str, Array] | None,
+    ) -> Array:
+        """`count` functionals of one value, a block of them at a time; rows(start, stop) makes a block."""
+        order = self.ancestors(target)
+        lost = self._underflow(order)
+        widest = max((self.problem.values[name].lo[0].size for name in order), default=1)
+        block = max(1, ROW_ELEMENTS // max(1, widest))
+
+        def walk(start: int) -> tuple[Array, dict[str, Array], dict[str, Array]]:
+            shares, silent = dict[str, Array](), dict[str, Array]()
+            total = self._walk(order, lost, target, rows(start, min(start + block, count)), shares, None if quiet is None else silent)
+            return total, shares, silent
+
+        total = np.zeros(count)
+        starts = range(0, count, block)
+        for start, (found, shares, silent) in zip(starts, in_order(walk, starts), strict=True):
+            total[start : start + found.size] = found
+            _place(parts, shares, start, count)
+            _place(quiet, silent, start, count)
+        self.spent += count * self.row_work(order)
+        return total
+
+    def row_work(self, order: list[str]) -> float:
+        """Nominal nanoseconds of one functional's walk through the steps in `order`."""
+        return sum(self.work.get(name, 0.0) for name in order)
+
+    def _walk(
+        self, order: list[str], lost: float, target: str, rows: Array, shares: dict[str, Array], quiet: dict[str, Array] | None
+    ) -> Array:
         multipliers = {target: rows}
-        silent = total = np.full(rows.shape[0], self._underflow(order))
+        silent = total = np.full(rows.shape[0], lost)
         between = 2.0 * total
         centre = self.centres.get(target)
         if centre is not None:
@@ -216,12 +241,10 @@ class Sweep:
             total = add_up(total, share)
             if quiet is not None:
                 silent, between = add_up(silent, rest[0]), add_up(between, share, rest[0])
-            if shares is not None:
-                shares[name] = share
+            shares[name] = share
             linear = self.maps.get(name)
             if linear is None:
                 continue
-            self.spent += self.work[name] * a.shape[0]
             with np.errstate(invalid="ignore", over="ignore"):
                 parts = linear.pull(a)
             for operand, part in zip(self.steps[name].operands, parts, strict=False):
@@ -230,8 +253,7 @@ class Sweep:
         for name, a in multipliers.items():  # inputs and constants that deviate before any operation
             (share,) = weigh(a, lift(self.problem.radii[name]))
             total, silent, between = add_up(total, share), add_up(silent, share), add_up(between, share, share)
-            if shares is not None:
-                shares[name] = share
+            shares[name] = share
         if quiet is not None:
             quiet |= {"exact": silent, "apart": between}
         return total
@@ -263,8 +285,10 @@ class Sweep:
         index = np.flatnonzero(wanted & ~known & np.isfinite(tube) & (tube > 0.0))
         if index.size == 0 or name not in self.maps:
             return
-        cost = sum(self.work.get(step, 0.0) for step in self.ancestors(name))
+        cost = self.row_work(self.ancestors(name))
         affordable = int(max(0.0, limit - self.spent) / max(cost, 1.0))
+        if affordable < WORTH * index.size:
+            return
         if affordable < index.size:
             index = np.sort(index[np.argsort(-tube.reshape(-1)[index], kind="stable")[:affordable]])
         refined = tube.reshape(-1).copy()
@@ -282,9 +306,9 @@ class Sweep:
         return np.asarray((linear.radius + np.abs(linear.shift)) > NEGLIGIBLE * np.where(np.isfinite(born), born, 0.0))
 
 
-def _place(whole: dict[str, Array] | None, part: dict[str, Array] | None, start: int, count: int) -> None:
+def _place(whole: dict[str, Array] | None, part: dict[str, Array], start: int, count: int) -> None:
     """Write what a block of rows found into arrays of all `count` rows."""
-    if whole is not None and part is not None:
+    if whole is not None:
         for name, share in part.items():
             whole.setdefault(name, np.zeros(count))[start : start + share.size] = share
 
@@ -298,23 +322,51 @@ def _largest(X: Enclosure) -> float:
     return largest
 
 
-def sweep(problem: Problem, rounding: bool = True, work_limit: float = WORK_LIMIT, progress: Progress | None = None) -> Sweep:
-    """Tubes of one case, refined at every nonlinearity's input while work lasts."""
+def sweep(
+    problem: Problem,
+    rounding: bool = True,
+    work_limit: float = WORK_LIMIT,
+    progress: Progress | None = None,
+    output_limit: float = np.inf,
+) -> Sweep:
+    """Tubes of one case, refined at every nonlinearity's input while work lasts, and as long as the outputs' functionals are within
+    their limit: refined tubes that no functional ends in gain nothing."""
     result = Sweep(problem, State(problem, rounding))
+    rows, walked = _rows(problem), 0.0
     for i, step in enumerate(problem.steps):
-        result.prepare(step, work_limit)
-        result.enter(step, work_limit)
+        limit = work_limit if rows * walked <= output_limit else 0.0
+        result.prepare(step, limit)
+        result.enter(step, limit)
+        walked += result.work.get(step.output, 0.0)
         if progress is not None:
             progress("refining tubes", (i + 1) / len(problem.steps))
     return result
 
 
+def affordable(problem: Problem) -> bool:
+    """False where the outputs' functionals surely exceed OUTPUT_LIMIT: more elements to walk through than that has time for."""
+    elements = sum(int(problem.values[step.output].lo[0].size) for step in problem.steps)
+    return _rows(problem) * elements * ELEMENT <= OUTPUT_LIMIT
+
+
+def _rows(problem: Problem) -> int:
+    """Elements of the largest output."""
+    return max(int(problem.values[name].lo[0].size) for name in problem.outputs)
+
+
 def solve(
-    problem: Problem, rounding: bool = True, work_limit: float = WORK_LIMIT, progress: Progress | None = None
+    problem: Problem,
+    rounding: bool = True,
+    work_limit: float = WORK_LIMIT,
+    progress: Progress | None = None,
+    output_limit: float = np.inf,
 ) -> tuple[ErrorBound, Sweep]:
-    """One case: refined tubes, then one functional per output element, attributed to the steps."""
-    one = sweep(problem, rounding, work_limit, progress)
-    found = {name: _output(one, name) for name in problem.outputs}
+    """One case: refined tubes, then one functional per output element, attributed to the steps.
+
+    Outputs whose functionals take more than `output_limit` nominal nanoseconds keep their tubes.
+    """
+    one = sweep(problem, rounding, work_limit, progress, output_limit)
+    found = {name: _output(one, name, output_limit) for name in problem.outputs}
     state = one.state
     bound = ErrorBound(
         Guarantee.PROVED,
@@ -343,10 +395,11 @@ class _Output:
     converted: Array
 
 
-def _output(one: Sweep, name: str) -> _Output:
+def _output(one: Sweep, name: str, limit: float) -> _Output:
     X = one.problem.values[name]
     tube = one.state.tubes.get(name)
-    if tube is None or name not in one.steps:
+    dear = X.lo[0].size * one.row_work(one.ancestors(name)) > limit
+    if tube is None or name not in one.steps or (dear and np.isfinite(tube).all()):
         whole = full(tube, X.shape, 1)
         return _Output(whole, whole, 2.0 * whole, {}, whole)
     if np.isinf(tube).all():  # infinite noise meets every row: nothing to gain

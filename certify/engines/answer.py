@@ -11,6 +11,7 @@ from certify.analysis.problem import Problem, conversion
 from certify.engines import adjoint, running
 from certify.engines.contract import ErrorBound, Guarantee, Lost, Progress
 from certify.engines.decisions import Margin, margins
+from certify.engines.parallel import single_threaded_products
 from certify.number.upward import Array, add_up, up
 
 Pair = tuple[Problem, Problem]
@@ -72,26 +73,34 @@ class Answer:
 def answer(
     pairs: Iterable[Pair], count: int, engine: str, decide: Sequence[str], progress: Progress | None = None, keep: Keep | None = None
 ) -> Answer:
-    """Bounds of every case. engine: "adjoint" or "running"; decide: outputs whose last axis is read by argmax (adjoint only).
+    """Bounds of every case. decide: outputs whose last axis is read by argmax (adjoint only).
+
+    engine: "running"; "adjoint", whatever it costs; "auto", the adjoint where it is affordable.
 
     keep(case, sweep) is shown each finished case of the adjoint engine, before it is forgotten.
     """
+    with single_threaded_products():
+        return _answer(pairs, count, engine, decide, progress, keep)
+
+
+def _answer(pairs: Iterable[Pair], count: int, engine: str, decide: Sequence[str], progress: Progress | None, keep: Keep | None) -> Answer:
     result = Answer(engine)
     pieces: dict[str, list[Bounds]] = {}
     worst: dict[str, float] = {}
     for case, (stored, exact) in enumerate(pairs):
         told = _part(progress, case, count)
-        if engine == "running":
+        if engine == "running" or (engine == "auto" and not adjoint.affordable(stored)):
             bound = running.solve(stored, True, told)
             doubt = running.solve(exact, False).outputs
         else:
-            bound, sweep = adjoint.solve(stored, True, progress=told)
-            doubt = _doubt(stored, exact, bound)
+            limit = adjoint.OUTPUT_LIMIT if engine == "auto" else np.inf
+            bound, sweep = adjoint.solve(stored, True, progress=told, output_limit=limit)
+            doubt = _doubt(stored, exact, bound, limit)
             if keep is not None:
                 keep(case, sweep)
             for name in decide:
                 result.decisions.setdefault(name, []).extend(
-                    (case, margin) for margin in margins(sweep, exact, name, bound.outputs[name], doubt[name])
+                    (case, margin) for margin in margins(sweep, exact, name, bound.outputs[name], doubt[name], limit)
                 )
         _keep(result, bound, stored)
         result.first_exact = result.first_exact or exact
@@ -106,7 +115,7 @@ def answer(
     return result
 
 
-def _doubt(stored: Problem, exact: Problem, bound: ErrorBound) -> dict[str, Array]:
+def _doubt(stored: Problem, exact: Problem, bound: ErrorBound, limit: float) -> dict[str, Array]:
     """|exact - z_exact| by running error analysis where that is next to nothing, else by an adjoint: the bound's own where it speaks
     of the same problem."""
     doubt = running.solve(exact, False).outputs
@@ -115,7 +124,7 @@ def _doubt(stored: Problem, exact: Problem, bound: ErrorBound) -> dict[str, Arra
             continue
         if stored is exact and bound.exact:
             return {name: np.minimum(x, bound.exact[name]) for name, x in doubt.items()}
-        return adjoint.solve(exact, False)[0].outputs
+        return adjoint.solve(exact, False, output_limit=limit)[0].outputs
     return doubt
 
 

@@ -38,11 +38,12 @@ class Margin:
     stable: bool
 
 
-def margins(stored: Sweep, exact: Problem, output: str, bounds: Array, doubts: Array) -> list[Margin]:
+def margins(stored: Sweep, exact: Problem, output: str, bounds: Array, doubts: Array, limit: float = np.inf) -> list[Margin]:
     """Every argmax over the last axis of `output` in one case.
 
     stored: the sweep of the model as stored; exact: the same case of the model as it stands in the file.
     bounds, doubts: |computed - z_stored| and |exact - z_exact| of the single elements, (1, *shape).
+    limit:  nominal nanoseconds for the differences' functionals; where they take longer, the single elements' bounds decide.
     """
     classes = stored.problem.values[output].shape[-1]
     held = stored.problem.values[output].lo.reshape(-1, classes)
@@ -62,6 +63,7 @@ def margins(stored: Sweep, exact: Problem, output: str, bounds: Array, doubts: A
     pairs = np.argwhere(asked)
     joint = np.full(len(pairs), np.inf)
     worth = ~hopeless[pairs[:, 0], pairs[:, 1]]
+    worth &= worth.sum() * stored.row_work(stored.ancestors(output)) <= limit
     joint[worth] = add_up(_joint(stored, output, pairs[worth], top, held.shape), doubt[pairs[worth, 0], pairs[worth, 1]])
     joint = np.minimum(joint, single[pairs[:, 0], pairs[:, 1]])
     found = []
