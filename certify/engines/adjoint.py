@@ -137,7 +137,7 @@ class Sweep:
         noise = add_up(linear.radius, defect, times(gamma, gain), self._drift(step, linear, gamma))
         self.maps[step.output] = linear
         self.noise[step.output] = lift(np.array(np.broadcast_to(noise, Y.shape)))
-        self.work[step.output] = (ELEMENT + TERM * linear.terms) * Y.lo.size
+        self.work[step.output] = (ELEMENT + TERM * (linear.products or linear.terms)) * Y.lo.size
         return add_up(modulus, defect)
 
     def _summands(self, step: Step, linear: Linearization) -> int:

@@ -25,6 +25,7 @@ def cut(linear: Linearization, modulus: Array) -> Linearization:
         shift=kept(linear.shift),
         radius=np.where(cut, modulus, linear.radius),
         terms=linear.terms,
+        products=linear.products,
     )
 
 

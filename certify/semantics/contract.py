@@ -43,6 +43,7 @@ class Linearization:
     shift, radius: the remainder's midpoint and radius; radius is rounded up and >= 0, and may be inf (shift then 0).
     terms:     the most products that any inner product inside push or pull adds up: their own float64 rounding is
                at most gamma(terms + 2) times the same expression in absolute values. 0: they only copy, nothing is rounded.
+    products: how many products one output element of push adds up, which is what a pull costs; 0: as many as `terms`.
     """
 
     push: Callable[[Tangents], Array]
@@ -51,6 +52,7 @@ class Linearization:
     shift: Array
     radius: Array
     terms: int = 1
+    products: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -244,10 +244,12 @@ class Bilinear:
 
         terms = _longest(extent, r, _present(met))
 
+        products = extent.terms * sum(radius is not None for radius in r[:2])
+
         def magnitude(d: Tangents) -> Array:
             return self._first_order(A.mid, B.mid, d, zero, attributes)
 
-        return Linearization(push, pull, magnitude, zero, self._remainder(X, r, zero, attributes), terms)
+        return Linearization(push, pull, magnitude, zero, self._remainder(X, r, zero, attributes), terms, products)
 
     def _first_order(self, a: Array, b: Array, d: Tangents, zero: Array, attributes: dict[str, Any]) -> Array:
         """Upper bound of |alpha| (form(d_A, |b|) + form(|a|, d_B)) + |beta| d_C for non-negative d."""

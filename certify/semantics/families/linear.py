@@ -124,7 +124,7 @@ class Linear:
         def magnitude(d: Tangents) -> Array:
             return zero if all(t is None for t in d) else self._bound(_filled(d, shapes), terms, attributes)
 
-        return Linearization(push, pull, magnitude, zero, zero, max(terms, reach) + 1)
+        return Linearization(push, pull, magnitude, zero, zero, max(terms, reach) + 1, terms)
 
     def modulus(self, X: Operands, r: Radii, **attributes: Any) -> Array:
         """|L| r."""

@@ -155,7 +155,7 @@ class Movement:
         zero = np.zeros((1, *out_shape))
         open_ = self._open(X, r, attributes)
         radius = zero if open_ is None else np.where(open_, add_up(self._width(X, r, attributes), push(r)), 0.0)
-        return Linearization(push, pull, push, zero, radius, index_map.terms if index_map.terms > 1 else 0)
+        return Linearization(push, pull, push, zero, radius, index_map.terms if index_map.terms > 1 else 0, 1)
 
     def _width(self, X: Operands, r: Radii, attributes: dict[str, Any]) -> Array:
         assert self.spread is not None

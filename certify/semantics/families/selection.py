@@ -113,7 +113,7 @@ class Selection:
             return _parts(whole[0] if len(maps) == 1 else whole[0] + whole[1], shapes, r)
 
         terms = sum(m.terms for m in maps) + len(maps) - 1
-        return Linearization(push, pull, magnitude, self.sign * race.shift, race.radius, terms), race
+        return Linearization(push, pull, magnitude, self.sign * race.shift, race.radius, terms, len(maps)), race
 
     def rounding(
         self, X: Operands, r: Radii, arithmetic: Arithmetic, magnitude: Array, quantum: Sequence[Array | float], **attributes: Any
