@@ -10,8 +10,8 @@ import numpy as np
 from certify.analysis.bind import Program, bind, static_operands
 from certify.analysis.problem import Problem
 from certify.data import Inputs, inputs_for, read
-from certify.engines import adjoint
 from certify.engines.answer import answer
+from certify.engines.sweep import sweep
 from certify.engines.symbolic import Coefficients, coefficients, formula, perturbed
 from certify.errors import UsageError
 from certify.graph.load import load
@@ -154,7 +154,7 @@ def _largest(exact: list[Problem], stored: frozenset[str]) -> Coefficients:
     """The largest coefficients of any output element of any case; zero where no output depends on a rounding."""
     found = []
     for problem in exact:
-        sweep = adjoint.sweep(perturbed(problem, stored))
-        found += [coefficients(sweep, name, stored) for name in problem.outputs if name in sweep.steps and name in sweep.state.tubes]
+        swept = sweep(perturbed(problem, stored))
+        found += [coefficients(swept, name, stored) for name in problem.outputs if name in swept.steps and name in swept.state.tubes]
     parts = [[c.store for c in found], [c.accumulate for c in found], [c.convert for c in found]]
     return Coefficients(*(np.asarray(max((float(x.max(initial=0.0)) for x in part), default=0.0)) for part in parts))

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from certify.analysis.problem import Step
-from certify.engines.adjoint import ROW_ELEMENTS, Sweep
+from certify.engines.sweep import ROW_ELEMENTS, Sweep
 from certify.number.upward import Array
 from certify.semantics.contract import Linearization
 

@@ -12,12 +12,13 @@ from certify.engines import adjoint, running
 from certify.engines.contract import ErrorBound, Guarantee, Lost, Progress
 from certify.engines.decisions import Margin, margins
 from certify.engines.parallel import single_threaded_products
+from certify.engines.sweep import Sweep
 from certify.number.upward import Array, add_up, up
 
 Pair = tuple[Problem, Problem]
 """(stored, exact): one case of the model as the runtime holds it, and as it stands in the file (the same object if equal)."""
 
-Keep = Callable[[int, adjoint.Sweep], None]
+Keep = Callable[[int, Sweep], None]
 
 
 NEXT_TO_NOTHING = 1e-3  # a doubt below this share of the rounding bound is not worth an adjoint

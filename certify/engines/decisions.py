@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from certify.analysis.problem import Problem
-from certify.engines.adjoint import Sweep
 from certify.engines.contract import Functional
+from certify.engines.sweep import Sweep
 from certify.number.upward import Array, add_up, down
 
 Indices: TypeAlias = npt.NDArray[np.int64]

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from certify.analysis.problem import Problem, Step
-from certify.engines.adjoint import Sweep
 from certify.engines.running import State
+from certify.engines.sweep import Sweep
 from certify.number.formats import FORMATS, Format
 from certify.number.upward import Array
 from certify.semantics.contract import PartialSums

@@ -7,7 +7,8 @@ import pytest
 
 from certify.analysis.problem import Problem
 from certify.engines import adjoint, running
-from certify.engines.adjoint import Sweep
+from certify.engines.contract import Functional
+from certify.engines.sweep import Sweep
 from certify.number.upward import Array
 from tests.engines.networks import perceptron, problems
 from tests.graph.build import parsed
@@ -98,7 +99,7 @@ def test_any_multipliers_give_a_valid_bound(seed: int) -> None:
     """Weak duality: the bound of a difference of two outputs holds too, and is at most the sum of the two bounds."""
     stored, _ = problems(perceptron([4, 6, 3], "Tanh", seed), "fp16", points(1, 4, seed))
     bound, sweep = adjoint.solve(stored)
-    difference = sweep.bound(adjoint.Functional("y", np.array([[[1.0, -1.0, 0.0]]])))[0]
+    difference = sweep.bound(Functional("y", np.array([[[1.0, -1.0, 0.0]]])))[0]
     single = bound.outputs["y"].reshape(-1)
     assert difference <= (single[0] + single[1]) * (1 + 1e-12)
     draw = np.random.default_rng(seed)

@@ -9,6 +9,7 @@ import onnx
 import pytest
 
 from certify.engines import adjoint, running
+from certify.engines.sweep import sweep
 from tests.engines.networks import problems
 from tests.engines.test_adjoint import adversary, disturbed
 
@@ -46,11 +47,11 @@ def test_no_noise_within_the_local_bounds_leaves_the_output_bound(name: str, dty
 def test_tubes_hold_inside_the_network_too(dtype: str) -> None:
     rows = np.load(MODELS / "digits_transformer.npz")["x"]
     stored, _ = problems(onnx.load(MODELS / "digits_transformer.onnx"), dtype, rows[:1][:, None])
-    sweep = adjoint.sweep(stored)
+    swept = sweep(stored)
     draw = np.random.default_rng(1)
     for _ in range(5):
         signs = {s.output: draw.choice([-1.0, 1.0], size=stored.values[s.output].shape) for s in stored.steps}
-        values = disturbed(stored, {name: np.where(np.isfinite(x), x, 0.0) for name, x in sweep.state.local.items()}, signs)
+        values = disturbed(stored, {name: np.where(np.isfinite(x), x, 0.0) for name, x in swept.state.local.items()}, signs)
         for step in stored.steps:
-            tube = sweep.state.tubes.get(step.output, 0.0)
+            tube = swept.state.tubes.get(step.output, 0.0)
             assert (np.abs(values[step.output] - stored.values[step.output].lo) <= tube).all(), step.node

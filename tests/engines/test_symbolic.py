@@ -8,6 +8,7 @@ import sympy
 
 from certify.analysis.problem import Problem
 from certify.engines import adjoint
+from certify.engines.sweep import sweep
 from certify.engines.symbolic import Coefficients, coefficients, formula, perturbed
 from certify.number.formats import FORMATS, synthetic_format
 from certify.number.upward import Array
@@ -26,7 +27,7 @@ def texts(graph: str, x: Array, dtype: str = "bf16", profile: str = "wide", **co
 
 def first_order(problem: Problem) -> Coefficients:
     stored = frozenset(problem.values) - problem.produced
-    return coefficients(adjoint.sweep(perturbed(problem, stored)), problem.outputs[0], stored)
+    return coefficients(sweep(perturbed(problem, stored)), problem.outputs[0], stored)
 
 
 @pytest.mark.parametrize("width", [1, 6, 50])
