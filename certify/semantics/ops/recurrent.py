@@ -14,64 +14,19 @@ covered: a hidden state that is rounded into a narrower storage format before th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from certify.number.upward import Array
 from certify.semantics.contract import UnsupportedOperator, register
 from certify.semantics.families.accumulation import Accumulation
 from certify.semantics.families.bilinear import Bilinear
-from certify.semantics.families.composite import Composite, Expansion, Primitive
+from certify.semantics.families.composite import Composite, Expansion
+from certify.semantics.families.writer import Parts, Writer
 from certify.semantics.ops.contraction import MatrixProduct
 from certify.semantics.ops.movement import integers
 from certify.semantics.ops.recurrent_activations import Activation, activations
-
-Parts = tuple[list[Primitive], dict[str, Array]]
-
-
-@dataclass
-class Writer:
-    """The primitives written so far; constants are entered once."""
-
-    e: Expansion
-    primitives: list[Primitive] = field(default_factory=list)
-    constants: dict[str, Array] = field(default_factory=dict)
-
-    def put(self, kind: str, *operands: str | None, domain: str = "", output: str | None = None, **attributes: Any) -> str:
-        """One more primitive; the name of its result, which is inner unless `output` names it."""
-        name = output or self.e.name(str(len(self.primitives)))
-        self.primitives.append(Primitive(kind, operands, name, attributes, inner=output is None, domain=domain))
-        return name
-
-    def moved(self, kind: str, x: str, *more: str, **attributes: Any) -> str:
-        """Copies of x in the format of x, so that what is cut from a constant is one."""
-        name = self.e.name(str(len(self.primitives)))
-        self.primitives.append(Primitive(kind, (x, *more), name, attributes, inner=False, like=x))
-        return name
-
-    def constant(self, x: Any) -> str:
-        value = np.asarray(x, dtype=np.float64)
-        name = self.e.name(f"constant {value.shape} {value.tolist()}" if value.ndim == 0 else f"zeros {value.shape}")
-        self.constants[name] = value
-        return name
-
-    def part(self, x: str, axes: Sequence[int], starts: Sequence[int], ends: Sequence[int]) -> str:
-        return self.moved("Slice", x, axes=np.asarray(axes), starts=np.asarray(starts), ends=np.asarray(ends))
-
-    def pieces(self, x: str, axis: int, count: int) -> list[str]:
-        """x cut into slices of extent 1 by halves, so that multipliers are gathered in count log(count) steps on the way back."""
-        if count == 1:
-            return [x]
-        half = count // 2
-        left, right = (self.part(x, [axis], [lo], [hi]) for lo, hi in ((0, half), (half, count)))
-        return self.pieces(left, axis, half) + self.pieces(right, axis, count - half)
-
-    def joined(self, parts: Sequence[str], axis: int, output: str | None = None) -> str:
-        if len(parts) == 1 and output is None:
-            return parts[0]
-        return self.put("Concat", *parts, axis=axis, output=output)
 
 
 @dataclass(frozen=True)
@@ -284,7 +239,7 @@ def _expand(e: Expansion, gates: int, step: Step, default: tuple[str, ...], stat
         sequences.append(steps)
         lasts.append(state)
     _deliver(w, layer, sequences, lasts)
-    return w.primitives, w.constants
+    return w.parts
 
 
 def _initial(w: Writer, layer: Layer, name: str, d: int) -> str:
@@ -298,8 +253,7 @@ def _within(w: Writer, layer: Layer, live: Sequence[bool], new: State, old: Stat
     """Output and state: sequences that are over (or not begun, reversed) deliver 0 and keep their state."""
     if all(live):
         return new[0], new
-    mask = w.e.name(f"live {''.join('01'[v] for v in live)}")
-    w.constants[mask] = np.asarray(live, dtype=np.float64).reshape((layer.batch, 1, 1) if layer.layout else (1, layer.batch, 1))
+    mask = w.constant(np.asarray(live).reshape((layer.batch, 1, 1) if layer.layout else (1, layer.batch, 1)))
     zero = w.constant(0.0)
     return w.put("Where", mask, new[0], zero), tuple(w.put("Where", mask, a, b) for a, b in zip(new, old, strict=True))
 

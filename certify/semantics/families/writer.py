@@ -1,0 +1,66 @@
+"""A pen for long expansions: primitives one after the other, each by the names of what came before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from certify.number.upward import Array
+from certify.semantics.families.composite import Expansion, Primitive
+
+Parts = tuple[list[Primitive], dict[str, Array]]
+
+
+@dataclass
+class Writer:
+    """The primitives written so far; constants are entered once."""
+
+    e: Expansion
+    primitives: list[Primitive] = field(default_factory=list)
+    constants: dict[str, Array] = field(default_factory=dict)
+    named: dict[tuple[tuple[int, ...], bytes], str] = field(default_factory=dict)
+
+    def put(self, kind: str, *operands: str | None, domain: str = "", output: str | None = None, **attributes: Any) -> str:
+        """One more primitive; the name of its result, which is inner unless `output` names it."""
+        name = output or self.e.name(str(len(self.primitives)))
+        self.primitives.append(Primitive(kind, operands, name, attributes, inner=output is None, domain=domain))
+        return name
+
+    def moved(self, kind: str, x: str, *more: str, **attributes: Any) -> str:
+        """Copies of x in the format of x, so that what is cut from a constant is one."""
+        name = self.e.name(str(len(self.primitives)))
+        self.primitives.append(Primitive(kind, (x, *more), name, attributes, inner=False, like=x))
+        return name
+
+    def constant(self, x: Any) -> str:
+        """The name of a constant of the kernel's own, one for every value."""
+        value = np.asarray(x, dtype=np.float64)
+        key = (value.shape, value.tobytes())
+        if key not in self.named:
+            self.named[key] = self.e.name(f"constant {len(self.named)}")
+            self.constants[self.named[key]] = value
+        return self.named[key]
+
+    def part(self, x: str, axes: Sequence[int], starts: Sequence[int], ends: Sequence[int]) -> str:
+        return self.moved("Slice", x, axes=np.asarray(axes), starts=np.asarray(starts), ends=np.asarray(ends))
+
+    def pieces(self, x: str, axis: int, count: int) -> list[str]:
+        """x cut into slices of extent 1 by halves: on the way back, gathering multipliers costs count log(count) elements, not count^2."""
+        if count == 1:
+            return [x]
+        half = count // 2
+        left, right = (self.part(x, [axis], [lo], [hi]) for lo, hi in ((0, half), (half, count)))
+        return self.pieces(left, axis, half) + self.pieces(right, axis, count - half)
+
+    def joined(self, parts: Sequence[str], axis: int, output: str | None = None) -> str:
+        if len(parts) == 1 and output is None:
+            return parts[0]
+        return self.put("Concat", *parts, axis=axis, output=output)
+
+    @property
+    def parts(self) -> Parts:
+        """What an expansion returns."""
+        return self.primitives, self.constants
