@@ -30,6 +30,9 @@ from certify.semantics.families.movement import Movement
 assert ops is not None  # importing the package fills the rule table
 
 
+_STRING = 8  # ONNX's number for the type
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """The model as steps, with its constants both exactly as stored in the file and as the runtime holds them.
@@ -103,6 +106,10 @@ def as_float(constant: Any) -> Array:
             if ((wide.astype(x.dtype) != x) | (beyond & (wide > 0.0))).any():
                 raise UnsupportedOperator("a constant holds a whole number beyond 2^53 that float64 does not hold")
     return wide[None]
+
+
+def _why(element: int) -> str:
+    return ": it holds strings" if element == _STRING else ""
 
 
 @dataclass
@@ -221,7 +228,8 @@ class _Binder:
         primitives, fresh = rule.expand(expansion, **attributes)
         first = next(output for output in node.outputs if output is not None)
         storage = self.formats[first]
-        inner = None if storage is None else self.profile.inner_format(storage)
+        floating = next((held for output in node.outputs if output is not None and (held := self.formats[output]) is not None), None)
+        inner = None if floating is None else self.profile.inner_format(floating)
         for name, constant in fresh.items():
             self.formats[name] = held = None if np.asarray(constant).dtype.kind in "iu" else inner
             self._store(name, np.asarray(constant, dtype=np.float64)[None], held, "nearest")
@@ -243,6 +251,9 @@ class _Binder:
                 self._expand(found, part, list(primitive.operands), primitive.attributes)
                 continue
             self._step(found, primitive.name, list(primitive.operands), primitive.output, primitive.attributes, node, primitive.inner)
+        for index, output in enumerate(node.outputs):
+            if output is not None and output not in self.delivered and output not in self.exact and self._used(output):
+                raise UnsupportedOperator(f"its output {index} ({output!r}) has no rule{_why(self.elements.get(output, 0))}")
 
     def _held_as(self, node: Node) -> tuple[bool, float]:
         """Whether the node's tensors are held as the model declares; the largest unit roundoff of them."""

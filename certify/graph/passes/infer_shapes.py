@@ -208,6 +208,23 @@ def _targets(node: onnx.NodeProto, operands: Sequence[Value | None]) -> list[Typ
     return [(1, (_rows(operands[0]), next((a.i for a in node.attribute if a.name in ("n_targets", "targets")), 1)))]
 
 
+def _votes(node: onnx.NodeProto, operands: Sequence[Value | None]) -> list[Type | None]:
+    """A support vector classifier's label, and a score for each pair of three classes or more unless it gives probabilities."""
+    label, scores = [*_labels(node, operands), None][:2]
+    named = {a.name: a for a in node.attribute}
+    paired = "vectors_per_class" in named and any(named["vectors_per_class"].ints) and not ("prob_a" in named and named["prob_a"].floats)
+    if scores is not None and paired and scores[1][1] > 2:
+        scores = (1, (scores[1][0], scores[1][1] * (scores[1][1] - 1) // 2))
+    return [label, scores][: len(node.output)]
+
+
+def _features(node: onnx.NodeProto, operands: Sequence[Value | None]) -> list[Type | None]:
+    """As many features as its dimensions say, by default those of its operands."""
+    wanted = next((list(a.ints) for a in node.attribute if a.name == "inputdimensions"), [])
+    widths = [1 if v is None else prod(v.shape[1:]) if len(v.shape) > 1 else v.shape[0] for v in operands]
+    return [(1, (_rows(operands[0]), sum(wanted) if len(wanted) == len(widths) else sum(widths)))]
+
+
 def _rows(operand: Value | None) -> int:
     return operand.shape[0] if operand is not None and len(operand.shape) > 1 else 1
 
@@ -314,10 +331,12 @@ _OURS: dict[tuple[str, str], Callable[[onnx.NodeProto, Sequence[Value | None]], 
     ("", "Range"): _counted,
     ("", "Unique"): _unique,
     ("ai.onnx.ml", "Binarizer"): _like_first,
+    ("ai.onnx.ml", "FeatureVectorizer"): _features,
     ("ai.onnx.ml", "Imputer"): _like_first,
     ("ai.onnx.ml", "LinearClassifier"): _labels,
     ("ai.onnx.ml", "LinearRegressor"): _targets,
     ("ai.onnx.ml", "Normalizer"): _float_like_first,
+    ("ai.onnx.ml", "SVMClassifier"): _votes,
     ("ai.onnx.ml", "SVMRegressor"): _targets,
     ("ai.onnx.ml", "Scaler"): _float_like_first,
     ("ai.onnx.ml", "TreeEnsembleClassifier"): _labels,

@@ -72,7 +72,7 @@ class Composite:
     """A row of the rule table that expands instead of speaking the verbs itself.
 
     expand(expansion, **attributes) -> (primitives, constants): `constants` are exact arrays (no case axis) by fresh name, that
-    primitives may use as operands; float64 is held in the inner format of the node's first output, integers as integers.
+    primitives may use as operands; float64 is held in the inner format of the node's first output of floats, integers as integers.
     known: operands that `expand` needs as constants.
     """
 

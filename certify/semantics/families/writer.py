@@ -8,25 +8,27 @@ from typing import Any
 
 import numpy as np
 
-from certify.number.upward import Array
 from certify.semantics.families.composite import Expansion, Primitive
 
-Parts = tuple[list[Primitive], dict[str, Array]]
+Parts = tuple[list[Primitive], dict[str, Any]]
+
+_INT64 = 7  # ONNX's number for the type
 
 
 @dataclass
 class Writer:
-    """The primitives written so far; constants are entered once."""
+    """The primitives written so far; constants are entered once. `like`: as in Primitive, for all that `put` writes."""
 
     e: Expansion
+    like: str | int | None = None
     primitives: list[Primitive] = field(default_factory=list)
-    constants: dict[str, Array] = field(default_factory=dict)
+    constants: dict[str, Any] = field(default_factory=dict)
     named: dict[tuple[tuple[int, ...], bytes], str] = field(default_factory=dict)
 
     def put(self, kind: str, *operands: str | None, domain: str = "", output: str | None = None, **attributes: Any) -> str:
         """One more primitive; the name of its result, which is inner unless `output` names it."""
         name = output or self.e.name(str(len(self.primitives)))
-        self.primitives.append(Primitive(kind, operands, name, attributes, inner=output is None, domain=domain))
+        self.primitives.append(Primitive(kind, operands, name, attributes, inner=output is None, domain=domain, like=self.like))
         return name
 
     def moved(self, kind: str, x: str, *more: str, **attributes: Any) -> str:
@@ -43,6 +45,18 @@ class Writer:
             self.named[key] = self.e.name(f"constant {len(self.named)}")
             self.constants[self.named[key]] = value
         return self.named[key]
+
+    def integers(self, x: Any) -> str:
+        """The name of a constant of whole numbers."""
+        name = self.e.name(f"integers {len(self.constants)}")
+        self.constants[name] = np.asarray(x, dtype=np.int64)
+        return name
+
+    def whole(self, kind: str, *operands: str | None, domain: str = "", output: str | None = None, **attributes: Any) -> str:
+        """A primitive that delivers whole numbers or truth values."""
+        name = output or self.e.name(str(len(self.primitives)))
+        self.primitives.append(Primitive(kind, operands, name, attributes, inner=output is None, domain=domain, like=_INT64))
+        return name
 
     def part(self, x: str, axes: Sequence[int], starts: Sequence[int], ends: Sequence[int]) -> str:
         return self.moved("Slice", x, axes=np.asarray(axes), starts=np.asarray(starts), ends=np.asarray(ends))
