@@ -16,7 +16,7 @@ from certify.analysis.problem import Problem, Step
 from certify.number.enclosure import Enclosure
 from certify.number.upward import Array
 from certify.validate.balls import Ball, Undecided, balls, enclosed, product
-from certify.validate.products import factors, products_of
+from certify.validate.products import factors, is_product, products_of
 from certify.validate.runtime import ValidationUnavailable
 
 WORK = 3_000_000  # about ten seconds: one unit is an operation on one ball, or 50 products inside a matrix product
@@ -43,7 +43,7 @@ def work(problem: Problem) -> int:
     for step in problem.steps:
         output = shapes[step.output]
         products = products_of(step, [shapes[name] if name else () for name in step.operands])
-        total += products // _PER_UNIT + int(np.prod(output))
+        total += (products // _PER_UNIT if is_product(step) else products) + int(np.prod(output))
         total += sum(int(np.prod(shapes[name])) for name in step.operands if name)
     return total
 

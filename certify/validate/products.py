@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from certify.analysis.problem import Step
+from certify.semantics.families.bilinear import Bilinear
+from certify.semantics.families.linear import Linear
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +148,19 @@ _BUILDERS: dict[str, Callable[[Sequence[Any], dict[str, Any]], Factors]] = {"Mat
 
 
 def products_of(step: Step, shapes: Sequence[tuple[int, ...]]) -> int:
-    """How many products a contraction of operands of these shapes adds up; 0 for every other operator."""
-    form = getattr(step.rule, "form", None)
-    if form is None or step.rule.name not in _BUILDERS:
-        return 0
-    extent = form.extent(*shapes[:2], **step.attributes)
-    return int(np.prod(extent.shape) * extent.terms)
+    """How many products a bilinear or linear operator on operands of these shapes adds up; 0 for every other one."""
+    if isinstance(step.rule, Bilinear):
+        extent = step.rule.form.extent(*shapes[:2], **step.attributes)
+        return int(np.prod(extent.shape) * extent.terms)
+    if isinstance(step.rule, Linear):
+        shape, terms, _ = step.rule.extent([shape for shape in shapes if shape], **step.attributes)
+        return int(np.prod(shape)) * terms
+    return 0
+
+
+def is_product(step: Step) -> bool:
+    """True if `factors` knows the step as a product of matrices."""
+    return step.rule.domain == "" and step.rule.name in _BUILDERS
 
 
 def addends(step: Step, operands: Sequence[Any]) -> tuple[Any, int] | None:
