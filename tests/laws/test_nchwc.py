@@ -228,6 +228,9 @@ def alone(name: str, shape: tuple[int, ...], constants: dict[str, Any] | None = 
         ("AveragePool", {"kernel_shape": [3, 2], "strides": [2, 2], "auto_pad": "SAME_LOWER"}),
         ("AveragePool", {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}),
         ("Upsample", {"scales": [1, 1, 3, 2]}),
+        ("Upsample", {"scales": [1, 1, 3, 2], "mode": "linear"}),
+        ("Upsample", {"scales": [1, 1, 7, 1], "mode": "linear", "coordinate_transformation_mode": "half_pixel"}),
+        ("Upsample", {"scales": [1, 1, 2, 3], "mode": "linear", "coordinate_transformation_mode": "align_corners"}),
     ],
     ids=str,
 )
@@ -242,7 +245,7 @@ def test_single_nodes(name: str, attributes: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("model", "error", "words"),
     [
-        (alone("Upsample", (1, B, 2, 2), scales=[1, 1, 2, 2], mode="linear"), Unsupported, "linear"),
+        (alone("Upsample", (1, B, 2, 2), scales=[1, 1, 2, 2], mode="cubic"), Unsupported, "cubic"),
         (alone("AveragePool", (1, B, 4, 4), kernel_shape=[2, 2], ceil_mode=1, count_include_pad=1), Unsupported, "ceil_mode"),
         (alone("MaxPool", (1, B + 4, 4, 4), kernel_shape=[2, 2]), Unsupported, "whole blocks"),
         (alone("Conv", (1, B + 4, 4, 4), {"w": drawn(B, B + 4, 1, 1)}), Unsupported, "blocks of"),
@@ -250,7 +253,7 @@ def test_single_nodes(name: str, attributes: dict[str, Any]) -> None:
         (alone("ReorderInput", (1, 3, 4, 4)), InvalidModel, "fours"),
         (alone("ReorderOutput", (1, 2 * B, 4, 4), channels=3), InvalidModel, "hold 3"),
     ],
-    ids=["linear", "ceil", "channels", "blocks", "groups", "fours", "hold"],
+    ids=["cubic", "ceil", "channels", "blocks", "groups", "fours", "hold"],
 )
 def test_refusals(model: onnx.ModelProto, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):

@@ -102,12 +102,6 @@ def like(*positions: int) -> Infer:
     return infer
 
 
-def broadcast(operands: Sequence[Value | None], attributes: Mapping[str, Any]) -> list[Type | None]:
-    """One output of the first operand's element type and the shape that all of them broadcast to."""
-    present = [v for v in operands if v is not None]
-    return [(present[0].elem_type, np.broadcast_shapes(*(v.shape for v in present)))]
-
-
 def as_onnx(name: str, opset: int, operands: int, attributes: str = "") -> Infer:
     """What ONNX infers for its own operator `name` of the first `operands` and the attributes of these names."""
     kept = attributes.split()

@@ -89,9 +89,16 @@ def reorder_output(e: Expansion, *, channels: int = 0, channels_last: int = 0) -
 
 
 def upsample(e: Expansion, *, scales: tuple[int, ...], mode: str = "nearest", coordinate_transformation_mode: str = "asymmetric") -> Parts:
-    """Every element repeated, by whole scales; its linear mode is refused."""
+    """Every element repeated, by whole scales, or linear between elements as Resize is."""
+    if mode == "linear" and coordinate_transformation_mode in ("asymmetric", "align_corners", "half_pixel"):
+        attributes = {"mode": mode, "coordinate_transformation_mode": coordinate_transformation_mode, "scales": np.asarray(scales, float)}
+        return [
+            _move("Unblocked", e.operands[0], e.name("plain")),
+            Primitive("Resize", (e.name("plain"),), e.name("result"), attributes, inner=False),
+            _move("Blocked", e.name("result"), _wanted(e)),
+        ], {}
     if mode != "nearest":
-        raise UnsupportedOperator(f"its mode {mode!r}")
+        raise UnsupportedOperator(f"its mode {mode!r} with {coordinate_transformation_mode!r}")
     return [_move("Enlarged", e.operands[0], _wanted(e), scales=tuple(int(s) for s in scales))], {}
 
 
