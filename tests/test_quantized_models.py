@@ -107,7 +107,9 @@ def test_certified_against_its_unquantized_function(name: str, how: str, tmp_pat
     for dtype, profile in ((None, "wide"), (None, "ort-cpu"), ("bf16", "wide"), ("fp16", "wide")):
         if dtype == "fp16" and how == "dynamic":
             continue  # integer sums beyond 65504 are cast to floats
-        output = sound(certify.certify(model, data={"x": x}, dtype=dtype, profile=profile))
+        certificate = certify.certify(model, data={"x": x}, dtype=dtype, profile=profile)
+        assert certificate.validation.runtime.startswith("onnxruntime")
+        output = sound(certificate)
         assert np.abs(output.reference - unquantized).max() < 0.05  # 8-bit weights
         assert dtype is not None or output.absolute_bound.max() < (0.02 if "16" in how else 1.5)
         assert dtype is not None or output.observed_error.max() > 0.0

@@ -189,12 +189,14 @@ def _element(type_proto: Any) -> int:
 
 
 def _resolved(declared: Sequence[int], session: Any, elements: Sequence[int]) -> tuple[int, ...]:
-    """Where ONNX knows no type (the runtime's own operators): float outputs are of the first float operand's type."""
+    """Where ONNX knows no type (the runtime's own operators): float outputs are of the first float operand's type, others of their own."""
     floats = [element for element in elements if element and declared_format(element) is not None]
     resolved = []
     for element, output in zip(declared, session.get_outputs(), strict=True):
         if not element and ("(float)" in output.type or "(double)" in output.type):
             element = floats[0] if floats else TensorProto.FLOAT
+        elif not element and output.type.startswith("tensor("):
+            element = TensorProto.DataType.Value(output.type[7:-1].upper())
         resolved.append(element)
     return tuple(resolved)
 

@@ -38,7 +38,10 @@ def real(q: Any, scale: Any, point: Any) -> Any:
 def claims(model: Any, feeds: Arrays, exact: Any, name: str = "y", slack: float = 0.002) -> Any:
     """In several formats and profiles; where nothing saturates, half a step is enough in fp32 with kernels that scale in floating point."""
     for dtype, profile in ((None, "wide"), ("bf16", "wide"), ("fp16", "ieee"), (None, "ort-cpu")):
-        output = sound(certify.certify(model, data=feeds, dtype=dtype, profile=profile), name)
+        certificate = certify.certify(model, data=feeds, dtype=dtype, profile=profile)
+        complete = all(model.graph.node[0].input)  # it refuses to add and multiply without zero points
+        assert certificate.validation.runtime.startswith("onnxruntime") or profile == "ieee" or not complete
+        output = sound(certificate, name)
         assert np.allclose(output.reference[0], exact, rtol=1e-12, atol=1e-12)
     least, greatest = (0, 255) if model.graph.output[0].type.tensor_type.elem_type == U8 else (-128, 127)
     assert (output.absolute_bound[0] <= np.maximum(0.5, np.maximum(exact - greatest, least - exact)) + slack).all()
