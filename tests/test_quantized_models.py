@@ -13,6 +13,8 @@ import pytest
 from onnx import ModelProto, helper, numpy_helper
 
 import certify
+from tests.random_claims import outcome
+from tests.random_quantized import quantized_claim
 from tests.semantics.test_quantization import sound
 
 HOW = ("qdq", "qdq by channel", "qdq 16 bits", "qoperator", "dynamic")
@@ -127,3 +129,10 @@ def test_a_hidden_relu_is_charged(tmp_path: Path) -> None:
 def test_over_a_region(tmp_path: Path) -> None:
     model = quantized(mlp(), SHAPES["mlp"], "qdq", tmp_path)
     sound(certify.certify(model, ranges={"x": (0.2, 0.25)}, region=True, samples=4))
+
+
+@pytest.mark.parametrize("seed", range(21))
+def test_no_run_breaks_a_random_claim(seed: int) -> None:
+    model, points_, claim = quantized_claim(seed)
+    found = outcome(model, points_, claim)
+    assert not found.is_defect, (claim, found.text)

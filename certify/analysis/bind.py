@@ -264,6 +264,8 @@ class _Binder:
 
     def _type(self, primitive: Primitive, node: Node) -> int:
         """The element type of an inner result: the node's, if it delivers what it reads first; 0 where the expansion sees to its range."""
+        if isinstance(primitive.like, int) and not primitive.inner:
+            return primitive.like
         found = {self.elements.get(name, 0) for name in (*node.inputs[:1], *node.outputs) if name is not None}
         return found.pop() if len(found) == 1 and primitive.like is None else 0
 

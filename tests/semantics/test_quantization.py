@@ -119,6 +119,21 @@ def test_into_float8(kind: Any, most: float) -> None:
     assert np.isfinite(bound[np.abs(exact) < most]).all()
 
 
+@pytest.mark.parametrize(("name", "most"), [("float4_e2m1fn", 6.0), ("float6_e2m3fn", 7.5), ("float6_e3m2fn", 28.0)])
+def test_into_formats_without_infinity(name: str, most: float) -> None:
+    """They saturate whatever `saturate` says; scales may be powers of two of a type of their own."""
+    kind = np.dtype(getattr(ml_dtypes, name))
+    element = {"float4_e2m1fn": 23, "float6_e2m3fn": 27, "float6_e3m2fn": 28}[name]
+    scale = np.array(0.25, ml_dtypes.float8_e8m0fnu)
+    for saturate in (0, 1):
+        model = one("QuantizeLinear", {"x": x}, {"s": scale}, {"y": element}, 28, output_dtype=element, saturate=saturate)
+        output = sound(certify.certify(model, data={"x": x}))
+        exact = x.astype(np.float64) * 4.0
+        delivered = np.clip(exact, -most, most).astype(kind).astype(np.float64)
+        assert (np.abs(delivered - exact) <= output.absolute_bound[0]).all()
+        assert (output.absolute_bound[0] <= np.maximum(np.abs(exact) - most, np.abs(exact) / 4 + 0.25) * 1.001).all()
+
+
 def test_dequantized_constants_are_exact_reals() -> None:
     """Stored integers, as weights are; int32 as biases are."""
     weights = np.array([[-128, 3], [127, 0]], np.int8)

@@ -145,6 +145,15 @@ def _attention(operands: Sequence[Value | None], attributes: Mapping[str, Any]) 
     return [(bias.elem_type, (*x.shape[:-1], weight.shape[-1] // 3)), None]
 
 
+def _layer(operands: Sequence[Value | None], attributes: Mapping[str, Any]) -> list[Type | None]:
+    """Of a LSTM whose matrices come transposed: X (steps, batch, input), R (directions, hidden, 4 hidden)."""
+    x, _, r = _given(operands, 0, 1, 2)
+    directions, hidden = r.shape[:2]
+    steps, batch = x.shape[:2]
+    last = (directions, batch, hidden)
+    return [(x.elem_type, (steps, directions, batch, hidden)), (x.elem_type, last), (x.elem_type, last)]
+
+
 def _chosen(operands: Sequence[Value | None], attributes: Mapping[str, Any]) -> list[Type | None]:
     condition, x, y = _given(operands, 0, 1, 4)
     return [(x.elem_type, np.broadcast_shapes(condition.shape, x.shape, y.shape))]
@@ -202,6 +211,15 @@ OPERATORS = (
         "do_rotary:int mask_filter_value:float num_heads:int! past_present_share_buffer:int scale:float unidirectional=0",
         _attention,
         {"T1": _BYTES, "T2": _BYTES, "T3": "float float16", "T4": "int32"},
+    ),
+    Operator(
+        _MS,
+        "DynamicQuantizeLSTM",
+        "X:T W:T2 R:T2 B:T? sequence_lens:T1? initial_h:T? initial_c:T? P:T? W_scale:T W_zero_point:T2 R_scale:T R_zero_point:T2",
+        "Y:T? Y_h:T? Y_c:T?",
+        "activation_alpha:floats activation_beta:floats activations:strings clip:float direction='forward' hidden_size:int input_forget=0",
+        _layer,
+        {"T": "float", "T1": "int32", "T2": _BYTES},
     ),
     Operator(
         _MS,

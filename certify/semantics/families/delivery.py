@@ -95,7 +95,7 @@ class Whole(Delivery):
 
 @dataclass(frozen=True, slots=True)
 class Clipped(Delivery):
-    """A delivery into a format whose numbers end at the whole numbers `least` and `greatest`; what lies beyond becomes the end."""
+    """A delivery into a format whose numbers end at `least` and `greatest`, multiples of 1/2; what lies beyond becomes the end."""
 
     infinities: ClassVar[str] = "none"
 
@@ -104,7 +104,7 @@ class Clipped(Delivery):
 
     def quantum(self, quantum: Sequence[Array | float], **attributes: Any) -> Array | float:
         """Both what is not clipped and the ends are multiples of it."""
-        return np.minimum(quantum[0], 1.0)
+        return np.minimum(quantum[0], 0.5)
 
 
 def _only(X: Operands) -> Enclosure:

@@ -32,8 +32,13 @@ INTEGERS = {
 }
 """Least and greatest number of the ONNX integer types (TensorProto.DataType) into which one quantizes, and of int32."""
 
-FLOATS = {17: (-448.0, 448.0), 18: (-240.0, 240.0), 19: (-57344.0, 57344.0), 20: (-57344.0, 57344.0), 23: (-6.0, 6.0)}
-"""Likewise of float8e4m3fn, float8e4m3fnuz, float8e5m2, float8e5m2fnuz and float4e2m1."""
+FLOATS = {17: (-448.0, 448.0), 18: (-240.0, 240.0), 19: (-57344.0, 57344.0), 20: (-57344.0, 57344.0)}
+"""Likewise of float8e4m3fn, float8e4m3fnuz, float8e5m2 and float8e5m2fnuz."""
+
+ENDING = {23: (-6.0, 6.0), 27: (-7.5, 7.5), 28: (-28.0, 28.0)}
+"""Likewise of float4e2m1, float6e2m3 and float6e3m2, which have neither infinity nor NaN: one always saturates."""
+
+FLOATS |= ENDING
 
 _TWICE = 0.75  # 1/2 of the division by 2^k, and half of that from the product before, which is rounded to a k-th bit
 

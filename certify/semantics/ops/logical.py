@@ -18,7 +18,7 @@ from certify.semantics.contract import UnsupportedOperator, register
 from certify.semantics.families.composite import Composite, Expansion, Primitive
 from certify.semantics.families.discrete import Discrete, monotone
 from certify.semantics.ops.indexing import aligned
-from certify.semantics.ops.integers import FLOATS, limits
+from certify.semantics.ops.integers import ENDING, FLOATS, limits
 from certify.semantics.ops.movement import array_axis
 
 
@@ -136,12 +136,12 @@ def _position_outcomes(sign: int) -> Callable[..., Enclosure]:
     return outcomes
 
 
-_BOOL, _FLOAT4, _E8M0 = 9, 23, 24
+_BOOL, _E8M0 = 9, 24
 _ROUNDED = {21, 22, 25, 26}  # kernels disagree on how floats become integers of 4 and 2 bits
 
 
 def _cast(expansion: Expansion, *, to: int, saturate: int = 1, round_mode: str = "up") -> tuple[list[Primitive], dict[str, Array]]:
-    """To float: stored in its format, saturated where told so (float4 always). To bool: x != 0. To integers: toward zero.
+    """To float: stored in its format, saturated where told so (float4 and float6 always). To bool: x != 0. To integers: toward zero.
 
     Outside of an integer's range the standard says nothing for floats, and for integers what would be modulo 2^bits has no bound here:
     integers are cast to integers unchanged, for what is behind them need not be whole (docs/decisions/quantization.md).
@@ -151,7 +151,7 @@ def _cast(expansion: Expansion, *, to: int, saturate: int = 1, round_mode: str =
         return [], {}
     if to == _E8M0:
         return [_part("PowerOfTwo", x, y, {"upward": round_mode == "up", "saturate": bool(saturate)})], {}
-    if to in FLOATS and (saturate or to == _FLOAT4):
+    if to in FLOATS and (saturate or to in ENDING):
         return [_part("Saturated", x, y, limits(to))], {}
     if to in FLOATING:
         return [_part("Store", x, y, {})], {}

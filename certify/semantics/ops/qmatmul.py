@@ -173,6 +173,7 @@ def matmul_n_bits(
 _A, _B = ("A", "a_scale", "a_zero_point"), ("B", "b_scale", "b_zero_point")
 _TO_FLOAT = ("A", "B", "a_scale", "b_scale", "a_zero_point", "b_zero_point", "bias")
 _ATTENTION = ("input", "weight", "bias", "input_scale", "weight_scale", "mask_index", "input_zero_point", "weight_zero_point", "past")
+_LSTM = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P", "W_scale", "W_zero_point", "R_scale", "R_zero_point")
 
 register(
     Delivery("ScaledAfter", scaled_after),
@@ -181,5 +182,8 @@ register(
     Composite("MatMulIntegerToFloat", 1, _TO_FLOAT, matmul_integer_to_float, domain=MS),
     Composite("DynamicQuantizeMatMul", 1, ("A", "B", "b_scale", "b_zero_point", "bias"), dynamic_quantize_matmul, domain=MS),
     Composite("QAttention", 1, _ATTENTION, refuse("attention of quantized operands"), domain=MS, outputs=2),
+    Composite(
+        "DynamicQuantizeLSTM", 1, _LSTM, refuse("it quantizes its state, which starts from zeros, by its range in every step"), domain=MS
+    ),
     Composite("MatMulNBits", 1, ("A", "B", "scales", "zero_points", "g_idx", "bias"), matmul_n_bits, domain=MS),
 )

@@ -15,13 +15,13 @@ import numpy as np
 from certify.semantics.contract import UnsupportedOperator, register
 from certify.semantics.families.composite import Composite, Expansion, Primitive
 from certify.semantics.families.movement import Movement
-from certify.semantics.ops.integers import FLOATS, INTEGERS, limits
+from certify.semantics.ops.integers import ENDING, FLOATS, INTEGERS, limits
 from certify.semantics.ops.movement import array_axis
 
 Parts = tuple[list[Primitive], dict[str, Any]]
 
 UINT8, INT32 = 2, 6
-FLOAT4 = 23  # always saturates
+_E8M0 = 24  # powers of two, in which one does not divide
 _BITS = {1: 24, 10: 11, 11: 53, 16: 8}  # precision of the types in which one divides
 
 
@@ -77,7 +77,7 @@ def quotient_of(e: Expansion, x: str, scale: str, element: int, precision: int) 
     element: the type of x. The quotient stays in the kernel's own format where that type is x's own or wider; where it is
     narrower it is rounded into it.
     """
-    kept = precision or e.elements[1]
+    kept = precision or (element if e.elements[1] == _E8M0 else e.elements[1])
     if kept not in _BITS:
         raise UnsupportedOperator(f"a division in element type {kept}")
     wide = (element in _BITS and _BITS[kept] < _BITS[element]) or {kept, element} == {10, 16}
@@ -91,7 +91,7 @@ def quotient_of(e: Expansion, x: str, scale: str, element: int, precision: int) 
 
 
 def quantize(e: Expansion, *, axis: int = 1, block_size: int = 0, saturate: int = 1, output_dtype: int = 0, precision: int = 0) -> Parts:
-    """x / y_scale + y_zero_point, rounded and saturated into an integer type or rounded into a float8 or float4."""
+    """x / y_scale + y_zero_point, rounded and saturated into an integer type or rounded into a float of at most 8 bits."""
     x, y, element = e.operands[0], e.outputs[0], e.results[0]
     if x is None or y is None:
         return [], {}
@@ -109,7 +109,7 @@ def quantize(e: Expansion, *, axis: int = 1, block_size: int = 0, saturate: int 
     if zero is not None:
         steps.append(Primitive("Add", (quotient, zero), e.name("shifted"), like=quotient))
         quotient = e.name("shifted")
-    kind, ends = ("Saturated", limits(element)) if saturate or element == FLOAT4 else ("Store", {})
+    kind, ends = ("Saturated", limits(element)) if saturate or element in ENDING else ("Store", {})
     return [*steps, Primitive(kind, (quotient,), y, ends, inner=False, domain="certify")], {}
 
 
