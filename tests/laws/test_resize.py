@@ -15,7 +15,7 @@ from certify.semantics.contract import UnsupportedOperator, lookup
 from certify.semantics.families.resampling import Plan
 from certify.semantics.ops import resize  # noqa: F401 - registers the rules
 from tests.laws.kit import LawBroken, check_rule
-from tests.laws.machine import E4M3, MIXED, Machine
+from tests.laws.machine import MIXED, Machine
 from tests.laws.reference import runtime
 from tests.laws.test_lies import Liar, pull_off, steeper
 
@@ -118,7 +118,6 @@ CASES: list[tuple[dict[str, Any], dict[int, Any], dict[str, Any]]] = [
     ({"mode": "linear", "scales": [1.0, 1.7]}, {1: (5, float(np.float32(1.7)), 0, 1)}, {}),
     ({"mode": "linear", "sizes": [3, 2], "coordinate_transformation_mode": "align_corners"}, {0: (3, 1.5, 0, 1), 1: (2, 2 / 3, 0, 1)}, {}),
     ({"mode": "cubic", "scales": [1.0, 2.0], "exclude_outside": 1}, {1: (6, 2.0, 0, 1)}, {"exclude": 1}),
-    ({"mode": "cubic", "scales": [1.0, 1.5], "cubic_coeff_a": -0.5}, {1: (4, 1.5, 0, 1)}, {"a": -0.5}),
     ({"mode": "linear", "sizes": [2, 2], "antialias": 1}, {1: (2, 2 / 3, 0, 1)}, {"antialias": 1}),
     ({"mode": "nearest", "scales": [1.0, 1.6]}, {1: (4, float(np.float32(1.6)), 0, 1)}, {}),
     (
@@ -154,7 +153,7 @@ def parts(case: Any) -> tuple[dict[str, Any], Any, Any]:
     )
 
 
-def check(rule: Any, case: Any, machines: Any = (E4M3, MIXED)) -> None:
+def check(rule: Any, case: Any, machines: Any = (MIXED,)) -> None:
     attributes, oracle, kernel = parts(case)
     lo = rng.normal(size=(2, 3))
     hard = np.array([[0.0, -0.0, 2.0**-1074], [2.0**300, 1.0, -(2.0**-600)]])

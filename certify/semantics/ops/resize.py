@@ -2,8 +2,9 @@
 
 Source: https://onnx.ai/onnx/operators/onnx__Resize.html, onnx__Upsample.html. Scales are exact as stored; given sizes, a scale is
 their exact ratio. Covered kernels: coordinates by the standard's formulas in fp32 or wider, each constant (scale, roi) rounded
-there, at most six roundings of intermediate results, quotients or products by reciprocals (the nearest element: quotients); weights
-evaluated from them, axis by axis or multiplied first. Where onnxruntime or the standard's reference disagree with the text, the node is refused.
+there, at most six roundings of intermediate results, quotients or products by reciprocals (the nearest element: quotients);
+weights evaluated from them, axis by axis or multiplied first. Where onnxruntime or the standard's reference disagree with the
+text, the node is refused.
 """
 
 from __future__ import annotations
