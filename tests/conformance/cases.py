@@ -17,6 +17,12 @@ import numpy as np
 import certify
 from certify.errors import CertifyError
 
+# Outputs that no kernel computes from the case's own inputs and attributes: what is wrong with them. onnxruntime's are still looked at.
+MISSTATED = {
+    "test_averagepool_2d_ceil_last_window_starts_on_pad": "written down with four digits",
+    "test_adam_multiple": "computed with 1 - 0.95 in double, while the attribute holds 0.95 as a float",
+}
+
 
 @dataclass(frozen=True)
 class Case:
@@ -95,7 +101,7 @@ def examine(case: Case) -> Outcome:
         return Outcome(False, f"{type(refusal).__name__}: {refusal}")
     except Exception as crash:  # noqa: BLE001
         return Outcome(False, f"crash: {type(crash).__name__}: {crash}", alarm=True)
-    found = _compare(certificate, case.expected)
+    found = "" if case.name in MISSTATED else _compare(certificate, case.expected)
     if found:
         return Outcome(False, f"expected output {found}", alarm=True)
     computed = _runtime(case)

@@ -26,7 +26,6 @@ DEEP, WIDE = np.arange(16.0).reshape(1, 8, 1, 2), np.arange(8.0).reshape(1, 1, 2
 Case = tuple[str, int, list[Any], dict[str, Any]]
 PLAIN: list[Case] = [
     ("Identity", 14, [X34], {}),
-    ("Dropout", 11, [X34], {}),
     ("Reshape", 13, [X34], {"shape": [2, -1]}),
     ("Reshape", 14, [X234], {"shape": [0, -1, 2]}),
     ("Reshape", 14, [np.zeros((0, 3))], {"shape": [3, 0], "allowzero": 1}),

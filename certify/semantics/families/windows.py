@@ -153,3 +153,10 @@ def windows(
                 count -= 1
         out.append(max(count, 0))
     return Windows(extent, kernel, stride, dilation, tuple(begin), tuple(end), tuple(out))
+
+
+def refuse_dilated_same(auto_pad: str | bytes, dilations: Sequence[int] | None) -> None:
+    """Raises UnsupportedOperator for a pool padded to the SAME size under dilation: onnxruntime pads as if there were none."""
+    mode = auto_pad.decode() if isinstance(auto_pad, bytes) else auto_pad
+    if mode.startswith("SAME") and dilations is not None and any(int(d) != 1 for d in dilations):
+        raise UnsupportedOperator(f"auto_pad {mode} with dilations, on which the standard and its runtimes disagree")

@@ -153,10 +153,11 @@ def depth_to_space(x: Any, *, blocksize: int, mode: str = "DCR") -> Any:
     return moved.reshape((cases, n, depth, h * b, w * b))
 
 
-def space_to_depth(x: Any, *, blocksize: int) -> Any:
+def space_to_depth(x: Any, *, blocksize: int, mode: str = "DCR") -> Any:
     cases, n, c, h, w = x.shape
     b = blocksize
-    moved = x.reshape((cases, n, c, h // b, b, w // b, b)).transpose((0, 1, 4, 6, 2, 3, 5))
+    order = (0, 1, 2, 4, 6, 3, 5) if mode == "CRD" else (0, 1, 4, 6, 2, 3, 5)
+    moved = x.reshape((cases, n, c, h // b, b, w // b, b)).transpose(order)
     return moved.reshape((cases, n, c * b * b, h // b, w // b))
 
 
@@ -181,12 +182,6 @@ def identity(x: Any) -> Any:
     return x
 
 
-def dropout(x: Any, *, ratio: Any = 0.5, training_mode: Any = None) -> Any:
-    if training_mode is not None and any(integers(training_mode)):
-        raise UnsupportedOperator("Dropout in training mode is random")
-    return x
-
-
 def shape_of(x: Any, *, start: int = 0, end: int | None = None) -> Any:
     return np.asarray([x.shape[1:][start:end]], dtype=np.float64)
 
@@ -203,15 +198,6 @@ _DATA = ("data",)
 
 register(
     Movement("Identity", 1, ("input",), identity, pointwise=True),
-    Movement("Dropout", 1, _DATA, lambda x, *, ratio=0.5, is_test=0, consumed_inputs=None: x, pointwise=True),
-    Movement(
-        "Dropout",
-        12,
-        ("data", "ratio", "training_mode"),
-        lambda x, *, seed=None, **static: dropout(x, **static),
-        static=frozenset({"ratio", "training_mode"}),
-        pointwise=True,
-    ),
     Movement("Reshape", 5, ("data", "shape"), reshape, static=frozenset({"shape"})),
     Movement("Flatten", 1, ("input",), flatten),
     Movement("Transpose", 1, _DATA, transpose),

@@ -1,4 +1,4 @@
-"""Averages over windows: AveragePool, GlobalAveragePool.
+"""Averages and sums over windows: AveragePool, GlobalAveragePool.
 
 Source of every definition: the ONNX operator schemas, https://onnx.ai/onnx/operators/.
 """
@@ -15,13 +15,14 @@ from certify.number.upward import Array, inflate
 from certify.semantics.contract import Arithmetic, register
 from certify.semantics.families.broadcast import Shape
 from certify.semantics.families.linear import Linear, Sizes
-from certify.semantics.families.windows import Windows, windows
+from certify.semantics.families.windows import Windows, refuse_dilated_same, windows
 from certify.semantics.ops.arithmetic import mean_rounding
 
 
 def _windows(extent: Shape, attributes: dict[str, Any]) -> Windows:
     names = ("strides", "dilations", "pads", "auto_pad", "ceil_mode")
     kernel = tuple(int(k) for k in attributes["kernel_shape"])
+    refuse_dilated_same(attributes.get("auto_pad", "NOTSET"), attributes.get("dilations"))
     return windows(extent, kernel, **{name: attributes[name] for name in names if name in attributes})
 
 
@@ -109,10 +110,28 @@ def _whole_rounding(arithmetic: Arithmetic, sizes: Sizes, **_: Any) -> Array:
     return mean_rounding(arithmetic, sizes.terms, total, sizes.magnitude, largest, nonzero)
 
 
+def _window_sum(x: Any, **attributes: Any) -> Any:
+    return _sums(x, _windows(x.shape[3:], attributes))
+
+
+def _window_sum_back(a: Array, shapes: Sequence[Shape], **attributes: Any) -> Sequence[Array]:
+    w = _windows(shapes[0][3:], attributes)
+    return [np.asarray(w.gather_taps((a for _ in range(w.taps)), a.shape[:3], a.dtype))]
+
+
+def _window_sum_rounding(arithmetic: Arithmetic, sizes: Sizes, **attributes: Any) -> Array:
+    """As many terms as a window has taps, zeros of the padding included, in any order that the profile admits."""
+    x = sizes.operands[0]
+    w = _windows(x.shape[3:], attributes)
+    total, nonzero = inflate(np.asarray(_sums(x, w)), w.taps), np.asarray(_sums((x > 0.0).astype(np.float64), w))
+    return arithmetic.sum(w.taps, total, sizes.magnitude, w.largest(x), nonzero)
+
+
 register(
     *(
         Linear("AveragePool", since, ("X",), _average, _average, _average_back, _average_extent, _average_rounding)
         for since in (1, 7, 10, 11, 19, 22)
     ),
     *(Linear("GlobalAveragePool", since, ("X",), _whole, _whole, _whole_back, _whole_extent, _whole_rounding) for since in (1, 22)),
+    Linear("WindowSum", 1, ("X",), _window_sum, _window_sum, _window_sum_back, _average_extent, _window_sum_rounding, domain="certify"),
 )

@@ -17,6 +17,7 @@ from certify.number.upward import Array
 from certify.semantics.contract import UnsupportedOperator, register
 from certify.semantics.families.composite import Composite, Expansion, Primitive
 from certify.semantics.families.selection import Selection
+from certify.semantics.families.windows import refuse_dilated_same
 from certify.semantics.ops.indexing import aligned
 from certify.semantics.ops.movement import array_axis, integers
 
@@ -83,6 +84,7 @@ def _pooled(
     dims = len(kernel)
     stride = integers(strides) if strides is not None else (1,) * dims
     dilation = integers(dilations) if dilations is not None else (1,) * dims
+    refuse_dilated_same(auto_pad, dilations)
     if auto_pad not in ("NOTSET", ""):
         amounts: Sequence[int] = _padding(auto_pad, extents, kernel, stride, dilation)
     else:
