@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from mpmath import mp, mpf
 
+import certify
 from certify.number.enclosure import Enclosure
 from certify.semantics.contract import UnsupportedOperator, lookup
 from certify.semantics.families.resampling import Plan
@@ -290,3 +291,28 @@ def test_doubling_moves_nothing() -> None:
 def test_refusals(attributes: dict[str, Any], reason: str) -> None:
     with pytest.raises(UnsupportedOperator, match=reason):
         lookup("", "Resize", 19).value(np.ones((1, 2, 4)), **{k: np.array(v) if isinstance(v, list) else v for k, v in attributes.items()})
+
+
+@pytest.mark.parametrize("dtype", [None, "fp16", "bf16", "fp8e4m3"])
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+def test_whole_claims(mode: str, dtype: str | None) -> None:
+    """Resized twice with a Tanh between, ratios that round; conforming runs stay within, at points and in a region."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    sizes = [numpy_helper.from_array(np.array([1, 2, *s]), name) for name, s in (("s1", (7, 9)), ("s2", (4, 5)))]
+    nodes = [
+        helper.make_node("Resize", ["x", "", "", "s1"], ["a"], mode=mode),
+        helper.make_node("Tanh", ["a"], ["b"]),
+        helper.make_node("Resize", ["b", "", "", "s2"], ["y"], mode=mode, coordinate_transformation_mode="align_corners"),
+    ]
+    tensors = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", (1, 2, 5, 6)), ("y", (1, 2, 4, 5)))]
+    graph = helper.make_graph(nodes, "g", tensors[:1], tensors[1:], sizes)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    for claim in (
+        {"data": {"x": rng.normal(size=(1, 2, 5, 6)).astype(np.float32)}},
+        {"ranges": {"x": (0.0, 0.125)}, "region": True, "samples": 4},
+    ):
+        certificate = certify.certify(model, dtype=dtype, **claim)
+        assert certificate.gate is not None
+        assert certificate.gate.exit_code == 0, certificate.gate.reasons
+        assert np.isfinite(certificate.outputs["y"].absolute_bound).all()
