@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from certify.number.enclosure import Enclosure
-from certify.semantics.contract import Operands, UnsupportedOperator, register
+from certify.semantics.contract import Operands, register
 from certify.semantics.families.movement import Movement
 from certify.semantics.ops.movement import array_axis
 
@@ -52,7 +52,7 @@ def gather_elements(x: Any, indices: Any, *, axis: int = 0) -> Any:
     return x[tuple(grid)]
 
 
-def _tuples(indices: Any, extents: tuple[int, ...]) -> npt.NDArray[np.intp]:
+def flat_positions(indices: Any, extents: tuple[int, ...]) -> npt.NDArray[np.intp]:
     """Index tuples along the last axis as flat indices into `extents`."""
     flat = np.zeros(indices.shape[:-1], dtype=np.intp)
     for i, extent in enumerate(extents):
@@ -63,7 +63,7 @@ def _tuples(indices: Any, extents: tuple[int, ...]) -> npt.NDArray[np.intp]:
 def gather_nd(x: Any, indices: Any, *, batch_dims: int = 0) -> Any:
     batch, depth = x.shape[1 : batch_dims + 1], indices.shape[-1]
     chosen, rest = x.shape[batch_dims + 1 : batch_dims + 1 + depth], x.shape[batch_dims + 1 + depth :]
-    flat = _tuples(indices, chosen)
+    flat = flat_positions(indices, chosen)
     cases = _cases(x, flat)
     middle = flat.shape[1 + batch_dims :]
     source = np.broadcast_to(x, (cases, *x.shape[1:])).reshape((cases * math.prod(batch), math.prod(chosen), math.prod(rest)))
@@ -72,13 +72,7 @@ def gather_nd(x: Any, indices: Any, *, batch_dims: int = 0) -> Any:
     return taken.reshape((cases, *batch, *middle, *rest))
 
 
-def _plain(reduction: str) -> None:
-    if reduction != "none":
-        raise UnsupportedOperator(f"reduction {reduction!r} of a scatter adds or compares; only 'none' copies")
-
-
-def scatter_elements(x: Any, indices: Any, updates: Any, *, axis: int = 0, reduction: str = "none") -> Any:
-    _plain(reduction)
+def scatter_elements(x: Any, indices: Any, updates: Any, *, axis: int = 0) -> Any:
     k = array_axis(axis, x.ndim - 1)
     index = _index(indices, x.shape[k])
     cases = _cases(x, index, updates)
@@ -90,11 +84,10 @@ def scatter_elements(x: Any, indices: Any, updates: Any, *, axis: int = 0, reduc
     return out
 
 
-def scatter_nd(x: Any, indices: Any, updates: Any, *, reduction: str = "none") -> Any:
-    _plain(reduction)
+def scatter_nd(x: Any, indices: Any, updates: Any) -> Any:
     depth = indices.shape[-1]
     chosen, rest = x.shape[1 : depth + 1], x.shape[depth + 1 :]
-    flat = _tuples(indices, chosen)
+    flat = flat_positions(indices, chosen)
     cases = _cases(x, flat, updates)
     out = np.broadcast_to(x, (cases, *x.shape[1:])).reshape((cases, math.prod(chosen), math.prod(rest))).copy()
     index = np.broadcast_to(flat, (cases, *flat.shape[1:])).reshape((cases, -1))
