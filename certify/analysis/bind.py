@@ -23,6 +23,7 @@ from certify.number.upward import Array
 from certify.profiles.contract import Profile
 from certify.semantics import ops
 from certify.semantics.contract import Arithmetic, UnsupportedOperator, lookup
+from certify.semantics.families.block import Block, Part
 from certify.semantics.families.composite import Composite, Expansion, Primitive
 from certify.semantics.families.delivery import Delivery
 from certify.semantics.families.movement import Movement
@@ -244,6 +245,9 @@ class _Binder:
                 raise UnsupportedOperator(f"its part {primitive.name} has no rule")
             if isinstance(found, Movement) and self._moved(found, primitive):
                 continue
+            if isinstance(found, Block):
+                self._block(found, primitive, node)
+                continue
             if isinstance(found, Composite):
                 part = Node(
                     primitive.output, primitive.name, primitive.domain, primitive.opset, primitive.operands, (primitive.output,), {}, ""
@@ -295,6 +299,31 @@ class _Binder:
             self.swamped[output] = rule.value(*masks, **primitive.attributes)
         self.shapes[output] = tuple(self.exact[output].shape[1:])
         return True
+
+    def _block(self, rule: Block, primitive: Primitive, node: Node) -> None:
+        """One step of several primitives, each part with the arithmetic that it would have by itself; operands are converted before."""
+        held = self.formats[primitive.output]
+        reads: dict[str, int] = {}
+        numbered: list[tuple[Any, list[str | None], dict[str, Any], Arithmetic | None]] = []
+        made: dict[str, int] = {}
+        for k, p in enumerate(primitive.attributes["parts"]):
+            found = lookup(p.domain, p.name, p.opset)
+            if found is None:
+                raise UnsupportedOperator(f"its part {p.name} has no rule")
+            entered = [x if x in made or i > 1 else self._convert(p.name, x, held, node) for i, x in enumerate(p.operands)]
+            formats = [None if x is None else held if x in made else self.formats[x] for x in entered]
+            arithmetic = None if held is None else self.profile.arithmetic(p.name, formats, held, True)
+            for name in entered:
+                if name is not None and name not in made:
+                    reads.setdefault(name, len(reads))
+            made[p.output] = k
+            numbered.append((found, entered, p.attributes, arithmetic))
+        place = reads | {name: len(reads) + k for name, k in made.items()}
+        chain = tuple(
+            Part(found, tuple(place[x] for x in entered if x is not None), attributes, arithmetic)
+            for found, entered, attributes, arithmetic in numbered
+        )
+        self._step(rule, "Block", list(reads), primitive.output, {"chain": chain}, node, primitive.inner)
 
     def _prefix(self, node: Node) -> str:
         """What the node's inner names start with, so that none of them is a name of the model's own."""

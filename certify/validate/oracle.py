@@ -15,8 +15,9 @@ import numpy as np
 from certify.analysis.problem import Problem, Step
 from certify.number.enclosure import Enclosure
 from certify.number.upward import Array
+from certify.semantics.families.block import Block
 from certify.validate.balls import Ball, Undecided, balls, enclosed, product
-from certify.validate.products import factors, is_product, products_of
+from certify.validate.products import by_parts, factors, is_product, products_of
 from certify.validate.runtime import ValidationUnavailable
 
 WORK = 3_000_000  # about ten seconds: one unit is an operation on one ball, or 50 products inside a matrix product
@@ -92,6 +93,8 @@ def _end_to_end(problem: Problem) -> dict[str, Enclosure]:
 
 def _exactly(step: Step, operands: Sequence[Any]) -> Any:
     """f(operands) in balls; operands are balls, or float64 numbers, which enter matrix products as they are."""
+    if isinstance(step.rule, Block):
+        return by_parts(step, operands, _exactly)
     contraction = factors(step, [*operands[:2], *(_as_balls(x) for x in operands[2:])])
     if contraction is None:
         return np.asarray(step.rule.value(*(_as_balls(x) for x in operands), **step.attributes), dtype=object)

@@ -7,13 +7,15 @@ own shape. Arrays carry a leading case axis, float64 or objects.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from certify.analysis.problem import Step
+from certify.semantics.families.accumulation import Accumulation
 from certify.semantics.families.bilinear import Bilinear
+from certify.semantics.families.block import Block, Part
 from certify.semantics.families.linear import Linear
 
 
@@ -147,9 +149,24 @@ def _columns(
 _BUILDERS: dict[str, Callable[[Sequence[Any], dict[str, Any]], Factors]] = {"MatMul": _matmul, "Gemm": _gemm, "Conv": _conv}
 
 
+def _part(step: Step, part: Part) -> Step:
+    """A part of a block as a step of its own."""
+    return replace(step, rule=part.rule, attributes=part.attributes, arithmetic=part.arithmetic or step.arithmetic)
+
+
+def by_parts(step: Step, operands: Sequence[Any], one: Callable[[Step, list[Any]], Any]) -> Any:
+    """A block's result, each part computed by `one`."""
+    values = list(operands)
+    for part in step.attributes["chain"]:
+        values.append(one(_part(step, part), list(part.of(values))))
+    return values[-1]
+
+
 def products_of(step: Step, shapes: Sequence[tuple[int, ...]]) -> int:
     """How many products a bilinear or linear operator on operands of these shapes adds up; 0 for every other one."""
-    if isinstance(step.rule, Bilinear):
+    if isinstance(step.rule, Block):
+        return sum(products_of(_part(step, part), part.of(shapes)) for part in step.attributes["chain"] if part.is_head)
+    if isinstance(step.rule, Bilinear | Accumulation):
         extent = step.rule.form.extent(*shapes[:2], **step.attributes)
         return int(np.prod(extent.shape) * extent.terms)
     if isinstance(step.rule, Linear):
@@ -159,8 +176,8 @@ def products_of(step: Step, shapes: Sequence[tuple[int, ...]]) -> int:
 
 
 def is_product(step: Step) -> bool:
-    """True if `factors` knows the step as a product of matrices."""
-    return step.rule.domain == "" and step.rule.name in _BUILDERS
+    """True if `factors` knows the step, or the products in a block, as products of matrices."""
+    return isinstance(step.rule, Block | Accumulation) or (step.rule.domain == "" and step.rule.name in _BUILDERS)
 
 
 def addends(step: Step, operands: Sequence[Any]) -> tuple[Any, int] | None:

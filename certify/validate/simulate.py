@@ -17,7 +17,8 @@ from certify.analysis.problem import Step
 from certify.number.formats import Format
 from certify.number.rounding import round_to
 from certify.number.upward import Array
-from certify.validate.products import Factors, addends, factors, products_of
+from certify.semantics.families.block import Block
+from certify.validate.products import Factors, addends, by_parts, factors, products_of
 from certify.validate.runtime import ValidationUnavailable
 from certify.validate.summation import Order, TensorCore, into
 
@@ -56,6 +57,8 @@ class Simulator:
         return {name: values[name] for name in self._program.outputs}
 
     def _step(self, step: Step, operands: list[Array | None], order: Order) -> Array:
+        if isinstance(step.rule, Block):
+            return np.asarray(by_parts(step, operands, lambda part, x: self._step(part, x, order)))
         storage = self._program.formats[step.output]
         delivers = getattr(step.rule, "deliver", None)
         if storage is None or delivers is not None:

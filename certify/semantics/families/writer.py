@@ -23,17 +23,22 @@ class Writer:
     like: str | int | None = None
     primitives: list[Primitive] = field(default_factory=list)
     constants: dict[str, Any] = field(default_factory=dict)
+    count: int = 0
     named: dict[tuple[tuple[int, ...], bytes], str] = field(default_factory=dict)
+
+    def fresh(self) -> str:
+        self.count += 1
+        return self.e.name(str(self.count))
 
     def put(self, kind: str, *operands: str | None, domain: str = "", output: str | None = None, **attributes: Any) -> str:
         """One more primitive; the name of its result, which is inner unless `output` names it."""
-        name = output or self.e.name(str(len(self.primitives)))
+        name = output or self.fresh()
         self.primitives.append(Primitive(kind, operands, name, attributes, inner=output is None, domain=domain, like=self.like))
         return name
 
     def moved(self, kind: str, x: str, *more: str, **attributes: Any) -> str:
         """Copies of x in the format of x, so that what is cut from a constant is one."""
-        name = self.e.name(str(len(self.primitives)))
+        name = self.fresh()
         self.primitives.append(Primitive(kind, (x, *more), name, attributes, inner=False, like=x))
         return name
 
@@ -54,9 +59,20 @@ class Writer:
 
     def whole(self, kind: str, *operands: str | None, domain: str = "", output: str | None = None, **attributes: Any) -> str:
         """A primitive that delivers whole numbers or truth values."""
-        name = output or self.e.name(str(len(self.primitives)))
+        name = output or self.fresh()
         self.primitives.append(Primitive(kind, operands, name, attributes, inner=output is None, domain=domain, like=_INT64))
         return name
+
+    def fused(self, start: int) -> str:
+        """Make the primitives from number `start` on one block, the products first; the last one is its result."""
+        inside = self.primitives[start:]
+        del self.primitives[start:]
+        inside.sort(key=lambda primitive: primitive.domain != "certify" or primitive.name != "Gemm")
+        made = {primitive.output for primitive in inside}
+        read = tuple(dict.fromkeys(name for p in inside for name in p.operands if name is not None and name not in made))
+        result = inside[-1].output
+        self.primitives.append(Primitive("Block", read, result, {"parts": tuple(inside)}, domain="certify", like=self.like))
+        return result
 
     def part(self, x: str, axes: Sequence[int], starts: Sequence[int], ends: Sequence[int]) -> str:
         return self.moved("Slice", x, axes=np.asarray(axes), starts=np.asarray(starts), ends=np.asarray(ends))

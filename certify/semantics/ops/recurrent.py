@@ -22,6 +22,7 @@ import numpy as np
 from certify.semantics.contract import UnsupportedOperator, register
 from certify.semantics.families.accumulation import Accumulation
 from certify.semantics.families.bilinear import Bilinear
+from certify.semantics.families.block import Block
 from certify.semantics.families.composite import Composite, Expansion
 from certify.semantics.families.writer import Parts, Writer
 from certify.semantics.ops.contraction import MatrixProduct
@@ -87,7 +88,10 @@ Step = Callable[[Cell, str, State], State]
 
 def rnn_step(cell: Cell, x: str, state: State) -> State:
     """h = f(x W + h R + b)."""
-    return (cell.squashed(0, cell.sums(cell.beside(x, state[0]), 0)),)
+    both = cell.beside(x, state[0])
+    start = len(cell.writer.primitives)
+    cell.squashed(0, cell.sums(both, 0))
+    return (cell.writer.fused(start),)
 
 
 def lstm_step(input_forget: bool) -> Step:
@@ -103,15 +107,18 @@ def lstm_step(input_forget: bool) -> Step:
             p = cell.weights.peephole[gate]
             return None if p is None else w.put("Mul", p, seen)
 
-        i = cell.squashed(0, cell.sums(both, 0, peeked(0, c)))
-        g = cell.squashed(1, cell.sums(both, 3))
+        look, glance = peeked(0, c), None if input_forget else peeked(2, c)
+        start = len(w.primitives)
+        i, g = cell.squashed(0, cell.sums(both, 0, look)), cell.squashed(1, cell.sums(both, 3))
         if input_forget:
-            c = cell.blend(c, g, i)
+            cell.blend(c, g, i)
         else:
-            f = cell.squashed(0, cell.sums(both, 2, peeked(2, c)))
-            c = w.put("Add", w.put("Mul", f, c), w.put("Mul", i, g))
-        o = cell.squashed(0, cell.sums(both, 1, peeked(1, c)))
-        return w.put("Mul", o, cell.squashed(2, c, clipped=False)), c
+            w.put("Add", w.put("Mul", cell.squashed(0, cell.sums(both, 2, glance)), c), w.put("Mul", i, g))
+        c = w.fused(start)
+        look = peeked(1, c)
+        start = len(w.primitives)
+        w.put("Mul", cell.squashed(0, cell.sums(both, 1, look)), cell.squashed(2, c, clipped=False))
+        return w.fused(start), c
 
     return step
 
@@ -122,13 +129,18 @@ def gru_step(linear_before_reset: bool) -> Step:
     def step(cell: Cell, x: str, state: State) -> State:
         w, h = cell.writer, state[0]
         both = cell.beside(x, h)
-        z, r = (cell.squashed(0, cell.sums(both, gate)) for gate in (0, 1))
-        if linear_before_reset:
-            seen = w.put("Mul", r, cell.product(h, cell.weights.state[2], cell.weights.state_bias[2]))
-            candidate = cell.product(x, cell.weights.input[2], cell.weights.input_bias[2], seen)
-        else:
-            candidate = cell.sums(cell.beside(x, w.put("Mul", r, h)), 2)
-        return (cell.blend(cell.squashed(1, candidate), h, z),)
+        seen = cell.product(h, cell.weights.state[2], cell.weights.state_bias[2]) if linear_before_reset else h
+        start = len(w.primitives)
+        w.put("Mul", cell.squashed(0, cell.sums(both, 1)), seen)
+        seen = w.fused(start)
+        if not linear_before_reset:
+            inputs = cell.beside(x, seen)
+        start = len(w.primitives)
+        candidate = (
+            cell.product(x, cell.weights.input[2], cell.weights.input_bias[2], seen) if linear_before_reset else cell.sums(inputs, 2)
+        )
+        cell.blend(cell.squashed(1, candidate), h, cell.squashed(0, cell.sums(both, 0)))
+        return (w.fused(start),)
 
     return step
 
@@ -290,6 +302,7 @@ _OPERANDS = ("X", "W", "R", "B", "sequence_lens", "initial_h")
 _STATIC = frozenset({"sequence_lens"})
 
 register(
+    Block(),
     Accumulation(Bilinear("MatMul", 1, ("A", "B", "addends"), MatrixProduct())),
     Composite("RNN", 7, _OPERANDS, rnn, static=_STATIC, outputs=2),
     Composite("LSTM", 7, (*_OPERANDS, "initial_c", "P"), lstm, static=_STATIC, outputs=3),
