@@ -72,8 +72,8 @@ STEERED: list[Case] = [
     ("GatherElements", 13, [X34, np.array([[0, -1], [1, 1], [2, 0]])], {"axis": 1}),
     ("GatherND", 13, [X234, np.array([[0, 1], [1, -1]])], {}),
     ("GatherND", 13, [X234, np.array([[0], [2]])], {"batch_dims": 1}),
-    ("ScatterElements", 16, [X34, np.array([[0, -1], [1, 2]]), np.array([[9.0, 8.0], [7.0, 6.0]])], {"axis": 1}),
-    ("ScatterND", 16, [X34, np.array([[0], [2]]), X34[:2] * 10.0], {}),
+    ("ScatterElements", 13, [X34, np.array([[0, -1], [1, 2]]), np.array([[9.0, 8.0], [7.0, 6.0]])], {"axis": 1}),
+    ("ScatterND", 13, [X34, np.array([[0], [2]]), X34[:2] * 10.0], {}),
     ("Where", 16, [np.array([[True], [False], [True]]), X34, np.array(0.5)], {}),
 ]
 ORDER = {
