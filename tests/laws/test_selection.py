@@ -15,6 +15,7 @@ from certify.semantics.ops import selection as rows
 from tests.laws.kit import LawBroken, check_rule, elementwise
 from tests.laws.machine import Exact
 from tests.laws.reference import runtime
+from tests.semantics.models import attacked, one_node
 
 assert rows is not None
 
@@ -87,7 +88,7 @@ def pooled(x: Exact, kernel_shape: Any, strides: Any = (1, 1), pads: Any = (0, 0
 def test_pooling(attributes: dict[str, Any]) -> None:
     lo = np.array([[[[0.0, 0.5, 0.5], [1.0, -1.0, 0.0], [0.25, 3.0, 3.0]]]])
     boxes = [((lo, lo + 0.25),)]
-    check_rule(lookup("", "MaxPool", 12), boxes, [(lo,)], oracle=pooled, attributes=attributes, radii=(0.0, 0.125, 1.5))
+    check_rule(lookup("", "MaxPool", 7), boxes, [(lo,)], oracle=pooled, attributes=attributes, radii=(0.0, 0.125, 1.5))
 
 
 def _forget_a_candidate(self: Any, sources: Any, others: Any, *rest: Any) -> None:
@@ -126,7 +127,33 @@ def test_lies_are_caught(method: str, lie: Any, monkeypatch: pytest.MonkeyPatch)
 def test_pooling_agrees_with_onnxruntime(attributes: dict[str, Any]) -> None:
     extents = (7, 6, 5)[: len(attributes["kernel_shape"])]
     x = np.random.default_rng(0).integers(-99, 99, (2, 3, *extents)).astype(np.float64)
-    rule: Any = lookup("", "MaxPool", 12)
+    rule: Any = lookup("", "MaxPool", 7)
     assert np.array_equal(rule.value(x[None], **attributes)[0], runtime("MaxPool", [x], attributes, 12))
     whole: Any = lookup("", "GlobalMaxPool", 12)
     assert np.array_equal(whole.value(x[None])[0], runtime("GlobalMaxPool", [x], {}, 12))
+
+
+def places(x: Any, storage_order: int = 0, **attributes: Any) -> Any:
+    """The index of the first largest element of each 2-D window, from the definition."""
+    (kh, kw), (sh, sw), (top, left, _, _) = attributes["kernel_shape"], attributes["strides"], attributes["pads"]
+    n, c, h, w = x.shape
+    out = np.empty((n, c, (h + 2 * top - kh) // sh + 1, (w + 2 * left - kw) // sw + 1), dtype=object)
+    for index in np.ndindex(out.shape):
+        rows = [index[2] * sh - top + i for i in range(kh)]
+        columns = [index[3] * sw - left + j for j in range(kw)]
+        inside = [(i, j) for i in rows for j in columns if 0 <= i < h and 0 <= j < w]
+        i, j = max(inside, key=lambda p: (x[(*index[:2], *p)], -p[0], -p[1]))
+        out[index] = mpf((index[0] * c + index[1]) * h * w + (j * h + i if storage_order else i * w + j))
+    return out
+
+
+@pytest.mark.parametrize("storage_order", [0, 1])
+def test_places_of_the_largest(storage_order: int) -> None:
+    rng = np.random.default_rng(6)
+    attributes = {"kernel_shape": [2, 3], "strides": [1, 2], "pads": [1, 1, 1, 1], "storage_order": storage_order}
+    lo = rng.integers(-3, 4, (1, 2, 3, 4)).astype(float)
+    rule = lookup("certify", "PlaceOfLargest", 1)
+    boxes = [((lo, lo + rng.integers(0, 2, lo.shape)),), ((lo, lo),)]
+    check_rule(rule, boxes, [(lo * 0.0,)], oracle=places, attributes=attributes, radii=(0.0, 0.125, 1.5))
+    model = one_node("MaxPool", {"x": lo}, attributes, 12, outputs=2, integral=(1,))
+    attacked(model, {"x": lo})

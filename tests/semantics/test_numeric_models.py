@@ -64,3 +64,16 @@ def test_regions() -> None:
         ("LpPool", {"kernel_shape": [2, 2]}, 22),
     ):
         attacked(one_node(kind, {"x": x}, attributes, opset), {"x": x}, region=True)
+
+
+PARAMETERS = {"s": rng.uniform(0.5, 1.5, 5), "b": rng.normal(size=5), "m": rng.normal(size=5), "v": rng.uniform(0.1, 2.0, 5)}
+
+
+@pytest.mark.parametrize("training", [0, 1])
+def test_batch_normalization(training: int) -> None:
+    """Parameters that are inputs, and the batch's own statistics."""
+    inputs = {"x": X, **PARAMETERS}
+    attributes = {"training_mode": 1, "momentum": 0.3} if training else {"epsilon": 1e-3}
+    model = one_node("BatchNormalization", inputs, attributes, 15, outputs=1 + 2 * training)
+    assert attacked(model, inputs)[None] == "finite"
+    attacked(model, inputs, region=True)

@@ -26,8 +26,6 @@ def _columns(c: Any, rank: int) -> Any:
 def _refuse_training(attributes: dict[str, Any]) -> None:
     if attributes.get("training_mode", 0):
         raise UnsupportedOperator("training_mode=1 normalizes by the batch itself")
-    if not attributes.get("spatial", 1):
-        raise UnsupportedOperator("spatial=0 is not supported")
 
 
 def _sum_with_epsilon(variance: Enclosure, attributes: dict[str, Any]) -> Enclosure:
@@ -169,4 +167,4 @@ class BatchNormalization:
         return 0.0
 
 
-register(*(BatchNormalization(since) for since in (7, 9, 14, 15)))
+register(BatchNormalization(6))  # from opset 7 on batch_training.py chooses when it serves

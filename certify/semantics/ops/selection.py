@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from certify.number.enclosure import Enclosure
 from certify.number.upward import Array
 from certify.semantics.contract import UnsupportedOperator, register
 from certify.semantics.families.composite import Composite, Expansion, Primitive
+from certify.semantics.families.discrete import Discrete
 from certify.semantics.families.selection import Selection
 from certify.semantics.families.windows import refuse_dilated_same
 from certify.semantics.ops.indexing import aligned
@@ -101,6 +103,59 @@ def _pooled(
     return read.reshape((*read.shape[: 3 + dims], math.prod(kernel)))
 
 
+def _places(x: Numbers, storage_order: int) -> Numbers:
+    """The index that the standard gives each element of the operand: row-major, or with the first spatial axis running fastest."""
+    if not storage_order:
+        return x
+    plane = np.arange(math.prod(x.shape[3:]), dtype=np.intp).reshape(x.shape[3:], order="F")
+    first: Any = (..., *(slice(0, 1),) * (x.ndim - 3))
+    return np.asarray(x[first] + plane)
+
+
+def _read(x: Any, **attributes: Any) -> tuple[Any, Numbers]:
+    """What each window reads, (cases, *output shape, K), -inf outside of the operand, and the index of each."""
+    numbers = np.arange(math.prod(x.shape[1:]), dtype=np.intp).reshape(1, *x.shape[1:])
+    source = _pooled(numbers, **attributes)
+    indices = _places(numbers, int(attributes.get("storage_order", 0))).reshape(-1)
+    inside = np.maximum(source[0], 0)
+    taken = x.reshape(x.shape[0], -1)[:, inside]
+    return np.where(source < 0, -math.inf, taken), np.where(source[0] < 0, -1, indices[inside])[None]
+
+
+def _first_of(read: Any, index: Numbers) -> Array:
+    """The index of each window's largest element, the first in row-major order."""
+    best = np.argmax(read, axis=-1)[..., None]
+    return np.take_along_axis(np.broadcast_to(index, read.shape), best, axis=-1)[..., 0].astype(np.float64)
+
+
+def place_of_largest(x: Any, **attributes: Any) -> Any:
+    return _first_of(*_read(x, **attributes))
+
+
+def _place_outcomes(X: Enclosure, **attributes: Any) -> Enclosure:
+    """The least and the greatest index of an element that may be the largest. Elements that are known decide as they are."""
+    low, index = _read(X.lo, **attributes)
+    if X.lo is X.hi:
+        found = _first_of(low, index)
+        return Enclosure(found, found)
+    high, _ = _read(X.hi, **attributes)
+    possible = high >= np.max(low, axis=-1, keepdims=True)
+    settled = ((low == high) | ~possible).all(axis=-1)
+    found = _first_of(low, index)
+    first = np.min(np.where(possible, index, np.iinfo(np.intp).max), axis=-1).astype(np.float64)
+    last = np.max(np.where(possible, index, -1), axis=-1).astype(np.float64)
+    return Enclosure(np.where(settled, found, first), np.where(settled, found, last))
+
+
+def max_pool(e: Expansion, **attributes: Any) -> tuple[list[Primitive], dict[str, Array]]:
+    """The largest elements, and where they are: of equal ones the first in row-major order, as runtimes have it."""
+    y, places = (*e.outputs, None)[:2]
+    steps = [] if y is None else [Primitive("MaxPool", (e.operands[0],), y, attributes, inner=False, opset=1)]
+    if places is not None:
+        steps.append(Primitive("PlaceOfLargest", (e.operands[0],), places, attributes, inner=False, domain="certify"))
+    return steps, {}
+
+
 def _whole_plane(x: Numbers) -> Numbers:
     return x.reshape((*x.shape[:3], *(1,) * (x.ndim - 3), -1))
 
@@ -132,6 +187,8 @@ register(
     Selection("ReduceMax", 18, ("data", "axes"), _reduced, static=_AXES),
     Selection("ReduceMin", 18, ("data", "axes"), _reduced, sign=-1, static=_AXES),
     Selection("MaxPool", 1, ("X",), _pooled),
+    Discrete("PlaceOfLargest", 1, ("X",), place_of_largest, _place_outcomes, domain="certify", pointwise=False),
+    Composite("MaxPool", 8, ("X",), max_pool, outputs=2),
     Selection("GlobalMaxPool", 1, ("X",), _whole_plane),
     Composite("Clip", 6, ("input",), _clip),
     Composite("Clip", 11, ("input", "min", "max"), _clip),
