@@ -10,12 +10,14 @@ import pytest
 from mpmath import mpf
 
 from certify.number.enclosure import Enclosure
-from certify.semantics.contract import UnsupportedOperator, lookup
+from certify.semantics.contract import lookup
+from certify.semantics.families.composite import Expansion
 from certify.semantics.ops import einsum
 from tests.laws.kit import check_rule
+from tests.semantics.models import attacked, one_node
 
 rng = np.random.default_rng(13)
-RULE = lookup("", "Einsum", 12)
+RULE = lookup("", "Einsum", 11)
 
 
 def box(*shape: int) -> tuple[Any, Any]:
@@ -103,6 +105,24 @@ def test_pull_is_the_transpose_of_push_for_many_rows() -> None:
             assert (z[i] * w[i]).sum() == (left[i] * d[i]).sum() + (right[i] * e[i]).sum()  # type: ignore[index]
 
 
-def test_three_operands_are_refused() -> None:
-    with pytest.raises(UnsupportedOperator, match="3 operands"):
-        einsum.Einsum().value(*(np.ones((1, 2)),) * 3, equation="i,i,i->i")
+@pytest.mark.parametrize(
+    ("equation", "shapes"),
+    [
+        ("ij,jk,kl->il", [(2, 3), (3, 4), (4, 2)]),
+        ("ij,kj,kl,l->i", [(2, 3), (4, 3), (4, 2), (2,)]),
+        ("...ij,...jk,k->...i", [(2, 2, 3), (2, 3, 4), (4,)]),
+        ("ii,i,ij", [(3, 3), (3,), (3, 2)]),
+    ],
+)
+def test_more_operands(equation: str, shapes: list[tuple[int, ...]]) -> None:
+    """From left to right; values as numpy has them."""
+    x = [rng.integers(-4, 5, shape).astype(float) for shape in shapes]
+    names = [f"x{i}" for i in range(len(x))]
+    e = Expansion("p", tuple(names), tuple(shapes), ("y",), {}, lambda kernel: "")
+    primitives, _ = lookup("", "Einsum", 28).expand(e, equation=equation)
+    values = {n: a[None] for n, a in zip(names, x, strict=True)}
+    for p in primitives:
+        values[p.output] = RULE.value(*(values[n] for n in p.operands if n), **p.attributes)
+    np.testing.assert_array_equal(values["y"][0], np.einsum(equation, *x))
+    held = dict(zip(names, (rng.normal(size=shape) for shape in shapes), strict=True))
+    assert attacked(one_node("Einsum", held, {"equation": equation}, 12), held)[None] == "finite"

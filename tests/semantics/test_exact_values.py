@@ -45,7 +45,7 @@ CASES: list[tuple[str, list[Any], dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("name", "operands", "attributes"), CASES, ids=lambda v: v if isinstance(v, str) else "")
 def test_balls(name: str, operands: list[Any], attributes: dict[str, Any]) -> None:
-    rule: Any = lookup("", name, 6 if name == "BatchNormalization" else 14)
+    rule: Any = lookup("", name, {"BatchNormalization": 6, "Einsum": 11}.get(name, 14))
     with ctx.workprec(256):
         balls = rule.value(*(np.vectorize(lambda v: arb(float(v)), otypes=[object])(a) for a in operands), **attributes)
         Y = rule.enclose(tuple(Enclosure.point(a) for a in operands), **attributes)

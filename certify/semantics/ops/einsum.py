@@ -1,4 +1,4 @@
-"""Einsum of one operand (linear) or two (bilinear), behind the case axis.
+"""Einsum of one operand (linear), of two (bilinear) or, pair by pair, of more; behind the case axis.
 
 Source: https://onnx.ai/onnx/operators/onnx__Einsum.html. Labels are letters; the axes of an ellipsis get labels "0", "1", ...
 counted from its right end, so that ellipses of different length meet aligned to the right.
@@ -7,6 +7,7 @@ counted from its right end, so that ellipses of different length meet aligned to
 from __future__ import annotations
 
 import math
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from certify.number.upward import Array, inflate
 from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, UnsupportedOperator, register
 from certify.semantics.families.bilinear import Bilinear, Extent
 from certify.semantics.families.broadcast import Shape, collect
+from certify.semantics.families.composite import Composite, Expansion, Primitive
 from certify.semantics.families.linear import Linear, Sizes
 
 Labels = tuple[str, ...]
@@ -203,10 +205,10 @@ BINARY = Bilinear("Einsum", 12, ("Inputs",), EinsteinSum())
 
 @dataclass(frozen=True, slots=True)
 class Einsum:
-    """The rule of Einsum: UNARY or BINARY by the number of operands."""
+    """The rule of Einsum of one operand or two: UNARY or BINARY. `contracted` makes more operands such pairs."""
 
     name: str = "Einsum"
-    since: int = 12
+    since: int = 11
     domain: str = ""
     parameters: tuple[str, ...] = ("Inputs",)
     static: frozenset[str] = frozenset()
@@ -215,9 +217,8 @@ class Einsum:
     pointwise: bool = False
 
     def _rule(self, x: Sequence[Any]) -> Linear | Bilinear:
-        """Raises UnsupportedOperator for more than two operands: their order of contraction is not defined."""
         if len(x) > 2:
-            raise UnsupportedOperator(f"an Einsum of {len(x)} operands")
+            raise ValueError(f"{len(x)} operands are contracted pair by pair")
         return UNARY if len(x) == 1 else BINARY
 
     def value(self, *x: Any, **attributes: Any) -> Any:
@@ -244,4 +245,42 @@ class Einsum:
         return self._rule(quantum).quantum(quantum, **attributes)
 
 
-register(Einsum())
+def contracted(e: Expansion, *, equation: str | bytes) -> tuple[list[Primitive], dict[str, Array]]:
+    """More than two operands from left to right, each result stored or not: what onnxruntime does, and PyTorch left to itself.
+
+    Another order of contraction has other inner results; a bound for all of them would have to count every product that the equation
+    names, which is useless where it matters. Each step sums over the labels that no later operand and not the result has.
+    """
+    y = e.outputs[0] or e.name("output")
+    if len(e.operands) <= 2:
+        return [Primitive("Einsum", e.operands, y, {"equation": equation}, inner=False, opset=11)], {}
+    operands, out = parse(equation, [len(shape) for shape in e.shapes])
+    letters = _letters([*operands, out])
+    steps: list[Primitive] = []
+    current, labels = e.operands[0], operands[0]
+    for i, (operand, other) in enumerate(zip(e.operands[1:], operands[1:], strict=True), start=1):
+        last = i == len(e.operands) - 1
+        needed = {*out, *(label for later in operands[i + 1 :] for label in later)}
+        kept = out if last else tuple(label for label in dict.fromkeys((*labels, *other)) if label in needed)
+        name = y if last else e.name(f"contracted {i}")
+        text = f"{_spelled(labels, letters)},{_spelled(other, letters)}->{_spelled(kept, letters)}"
+        steps.append(Primitive("Einsum", (current, operand), name, {"equation": text}, inner=False, opset=11))
+        current, labels = name, kept
+    return steps, {}
+
+
+def _letters(terms: Sequence[Labels]) -> dict[str, str]:
+    """A letter for every label: its own, and free ones for the axes of an ellipsis. Raises UnsupportedOperator if there are too few."""
+    used = dict.fromkeys(label for labels in terms for label in labels)
+    free = [c for c in string.ascii_letters if c not in used]
+    axes = [label for label in used if label.isdigit()]
+    if len(axes) > len(free):
+        raise UnsupportedOperator("more axes than letters")
+    return {label: label for label in used} | dict(zip(axes, free, strict=False))
+
+
+def _spelled(labels: Labels, letters: dict[str, str]) -> str:
+    return "".join(letters[label] for label in labels)
+
+
+register(Einsum(), Composite("Einsum", 12, ("Inputs",), contracted))
