@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import certify
 from certify.errors import CertifyError
+from tests.random_claims import Claim, outcome
 
 GATES = {"RNN": 1, "LSTM": 4, "GRU": 3}
 TIMES, BATCH, INPUTS, HIDDEN = 4, 3, 2, 3
@@ -185,3 +186,14 @@ def test_a_long_sequence_keeps_its_bound() -> None:
         x = rng.normal(size=(1, times, 1, 8)).astype(np.float32)
         bounds.append(certify.certify(model, data={"X": x}, validate=False).outputs["Y_h"].absolute_bound.max())
     assert bounds[1] < 3 * bounds[0]
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp8e4m3"])
+@pytest.mark.parametrize("kind", GATES)
+def test_hostile_runs_stay_within(kind: str, dtype: str) -> None:
+    """Elementary functions as wrong as they may be, sums in bad orders, inside of blocks as well; at points and in a box."""
+    model = cell(kind, lengths=[2, 4, 3], **({"linear_before_reset": 1} if kind == "GRU" else {}))
+    points = {"X": np.stack([sample(), 3 * sample()])}
+    for profile, region in (("ieee", False), ("wide", True)):
+        found = outcome(model, points, Claim(dtype, None, profile, "any", "auto", region))
+        assert found.kind in ("finite", "infinite"), found.text
