@@ -20,7 +20,8 @@ class Primitive:
     operands: names given to `expand`, or outputs of earlier primitives; None for an absent optional operand.
     output:   a fresh name (use `Expansion.name`), or one of the composite's own outputs.
     inner:    True if the result stays in the kernel's inner format instead of being rounded into storage.
-    like:     whose format that is, in storage: the value of this name, or this ONNX element type; None is the node's first output.
+    like:     whose format that is, in storage: the value of this name, or this ONNX element type (0: a real number that nothing holds or
+              rounds); None is the node's first output.
     opset:    selects the primitive's rule in the default domain (or `domain`).
     """
 

@@ -9,7 +9,6 @@ import numpy as np
 from certify.number.upward import Array
 from certify.semantics.contract import register
 from certify.semantics.families import scalar
-from certify.semantics.families.composite import Composite, Expansion, Primitive
 from certify.semantics.families.critical import Curve, Function, Kink, Mask
 from certify.semantics.families.pointwise import Pointwise, keep, selection
 
@@ -188,31 +187,6 @@ ERF = Function(
 # --- powers ---
 
 
-def raised(expansion: Expansion) -> tuple[list[Primitive], dict[str, Array]]:
-    """x^y: `certify::Pow` for one constant exponent that every storage format holds exactly, else exp(y log x), for x > 0 alone.
-
-    The latter covers a kernel whose power is within the accuracy of exp: its parts' errors only add to that of the last.
-    """
-    x, y = expansion.operands[0], expansion.operands[1]
-    output = expansion.outputs[0] or expansion.name("output")
-    exponent = expansion.constants.get("Y")
-    if exponent is not None and exponent.size == 1 and exponent.ndim <= len(expansion.shapes[0]):
-        p = float(exponent.reshape(-1)[0])
-        if _is_short(p):
-            return [Primitive("Pow", (x,), output, {"exponent": p}, inner=False, domain="certify", opset=1)], {}
-    log, product = expansion.name("log"), expansion.name("product")
-    return [
-        Primitive("Log", (x,), log),
-        Primitive("Mul", (log, y), product),
-        Primitive("Exp", (product,), output, inner=False),
-    ], {}
-
-
-def _is_short(p: float) -> bool:
-    """At most three significant bits and a moderate size: a number of every format here."""
-    return p == 0.0 or (2.0**-5 <= abs(p) <= 64.0 and float(np.frexp(p)[0] * 8) % 1 == 0)
-
-
 def _power(x: Any, p: float) -> Any:
     if scalar.is_object(x):
         return scalar.each(lambda v: v ** int(p) if p == int(p) else scalar._of_element("sqrt", v) if p == 0.5 else v ** (v * 0 + p), x)
@@ -259,7 +233,6 @@ register(
     Pointwise("Sqrt", 6, scalar.sqrt, lambda: SQRT),
     Pointwise("Reciprocal", 6, lambda x: 1 / x, lambda: RECIPROCAL),
     Pointwise("Pow", 1, power, of_power, domain="certify"),
-    Composite("Pow", 7, ("X", "Y"), raised),
     Pointwise("Sin", 7, scalar.sin, lambda: SIN),
     Pointwise("Cos", 7, scalar.cos, lambda: COS),
     Pointwise("Tan", 7, scalar.tan, lambda: TAN),

@@ -1,7 +1,7 @@
 """ReduceProd and CumProd: products of two, level by level, and then the rounding of any order of multiplication.
 
 Source of every definition: the ONNX operator schemas, https://onnx.ai/onnx/operators/. The products of two are real numbers that no
-kernel need hold: they are declared as integers are, so that nothing is rounded before `AnyOrder`.
+kernel need hold: they have no type, so that nothing is rounded before `AnyOrder`.
 """
 
 from __future__ import annotations
@@ -11,17 +11,16 @@ from typing import Any
 
 import numpy as np
 
+from certify.number.integers import INTEGERS
 from certify.number.upward import Array
 from certify.semantics.contract import register
 from certify.semantics.families.composite import Composite, Expansion, Primitive
 from certify.semantics.families.movement import Movement
 from certify.semantics.families.product import AnyOrder
-from certify.semantics.ops.integers import INTEGERS
 from certify.semantics.ops.reduction import reduced_axes
 
 Expanded = tuple[list[Primitive], dict[str, Array]]
-_REAL = 7  # onnx.TensorProto.INT64: a number that is not rounded
-_LIMITS = INTEGERS | {7: (-(2.0**63), 2.0**63), 12: (0.0, 2.0**32 - 1.0), 13: (0.0, 2.0**64)}
+_REAL = 0  # of no ONNX type: a number that is not rounded
 
 
 def arranged(*x: Any, source: Any, fill: float = 1.0) -> Any:
@@ -69,10 +68,10 @@ def multiplied(e: Expansion, factors: str, shape: tuple[int, ...], each: bool) -
 def delivered(e: Expansion, kind: str, product: str, factors: str, attributes: dict[str, Any], y: str) -> list[Primitive]:
     """The product as a kernel delivers it; a whole number, as long as its type holds it."""
     element = e.results[0] if e.results else 0
-    if element not in _LIMITS:
+    if element not in INTEGERS:
         return [Primitive(kind, (product, factors), y, attributes, inner=False, domain="certify")]
-    least, greatest = _LIMITS[element]
-    return [Primitive("Ranged", (product,), y, {"least": least, "greatest": greatest}, inner=False, domain="certify")]
+    limits = {"least": INTEGERS[element].least, "greatest": INTEGERS[element].greatest}
+    return [Primitive("Ranged", (product,), y, limits, inner=False, domain="certify")]
 
 
 def _shape(shape: tuple[int, ...]) -> dict[str, Any]:
