@@ -12,7 +12,7 @@ from mpmath import mpf
 from certify.number.enclosure import Enclosure
 from certify.number.formats import FORMATS
 from certify.profiles import profile_named
-from certify.semantics.contract import lookup
+from certify.semantics.contract import UnsupportedOperator, lookup
 from certify.semantics.ops import pooling  # noqa: F401 - registers the rules
 from tests.laws.kit import check_rule
 from tests.laws.reference import runtime
@@ -119,3 +119,20 @@ def test_terms_below_the_smallest_normal_number(taps: int) -> None:
     exact = X.lo.sum() / taps  # the sum is exact in float64
     bound = lookup("", "GlobalAveragePool", 1).rounding((X,), (None,), wide, np.full((1, 1, 1, 1), exact), [0.0])
     assert abs(float(computed) - exact) * (1 - 2.0**-50) <= bound.item()
+
+
+@pytest.mark.parametrize(("domain", "name"), [("", "AveragePool"), ("certify", "WindowSum"), ("", "MaxPool")])
+def test_the_same_size_under_dilation_is_refused(domain: str, name: str) -> None:
+    """The standard widens the padding by the dilation, onnxruntime does not."""
+    with pytest.raises(UnsupportedOperator, match="disagree"):
+        lookup(domain, name, 7).value(np.ones((1, 1, 1, 5)), kernel_shape=[2], dilations=[2], auto_pad="SAME_UPPER")
+
+
+def test_a_partial_window_counts_its_padding() -> None:
+    """ONNX's own case of this writes its results down with four digits; they are ninths of sums."""
+    x = np.array([[[[0.8580, 0.0786], [0.2692, 0.1537]]]])
+    attributes = {"kernel_shape": [3, 3], "strides": [3, 3], "pads": [1, 1, 1, 1], "ceil_mode": 1, "count_include_pad": 1}
+    for opset in (10, 11, 19, 22):
+        got = lookup("", "AveragePool", opset).value(x[None], **attributes)[0]
+        np.testing.assert_allclose(got, x.sum() / 9.0, rtol=1e-15)
+        np.testing.assert_allclose(got, runtime("AveragePool", [x], attributes, opset), rtol=1e-6)
