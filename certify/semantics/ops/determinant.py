@@ -157,8 +157,9 @@ class Determinant:
         products; one that underflows errs by eta, times what multiplies it later, at most prod max(1, row sum), (1 + u)^K.
 
         Pivoting: L^ U^ = A + E up to a permutation, |E| <= gamma_n |L^| |U^| (Higham, Theorem 9.3), |l^| <= 1, and no element grows
-        by more than 2 (1 + u)^2 a step, and what underflows: |u^| <= g = (2 (1 + u)^2)^(n-1) (max a + 2 eta). So |E_ij| <= n gamma_n g, and by underflow of products
-        and quotients (n + g) eta (1 + gamma_n) more. By Hadamard |det(A + E) - det A| <= prod (|row| + sqrt(n) |E|) - prod |row|.
+        by more than 2 (1 + u)^2 a step, and what underflows: |u^| <= g = (2 (1 + u)^2)^(n-1) (max a + 2 eta). So |E_ij| <= n gamma_n g,
+        and by underflow of products and quotients (n + g) eta (1 + gamma_n) more. By Hadamard |det(A + E) - det A| <=
+        prod (|row| + sqrt(n) |E|) - prod |row|.
         The diagonal's product is one in any order (families/product): (1 + u)^(n-1) - 1 relative, and its underflow.
         """
         x = _only(X)
