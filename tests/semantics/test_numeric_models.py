@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx.parser
 import pytest
 
 from tests.semantics.models import attacked, one_node
@@ -42,6 +43,22 @@ MODELS: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = [
 def test_claims_hold(kind: str, inputs: dict[str, Any], attributes: dict[str, Any], more: dict[str, Any]) -> None:
     came = attacked(one_node(kind, inputs, attributes, **more), inputs)
     assert came[None] == "finite"
+
+
+def test_what_is_random_is_refused() -> None:
+    fixed = {"r": np.array(0.5, dtype=np.float32), "t": np.array(True)}
+    assert attacked(one_node("Dropout", {"x": X}, {}, 13, fixed), {"x": X})[None] == "refused"
+    fixed["r"] = np.array(0.0, dtype=np.float32)
+    assert attacked(one_node("Dropout", {"x": X}, {}, 13, fixed, outputs=1), {"x": X})[None] == "finite"
+
+
+def test_indices_that_depend_on_data_are_refused() -> None:
+    model = onnx.parser.parse_model("""
+    <ir_version: 8, opset_import: ["" : 18]>
+    g (float[3] x) => (float[3] y) { i = ArgMax<axis = 0>(x)  y = ScatterElements<reduction = "add">(x, i, x) }
+    """)
+    ranges = {"x": np.array([0.1, 0.5, 0.3])}
+    assert attacked(model, ranges, region=True)[None] == "refused"
 
 
 @pytest.mark.parametrize("kind", ["Adam", "Adagrad", "Momentum"])

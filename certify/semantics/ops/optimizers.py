@@ -107,6 +107,9 @@ def adam(
         h = step.deliver(i, 2, "Add", (old, new))
         below = step("Add", (step("Sqrt", (h,), f"root of H {i}"), numbers["epsilon"]), f"divisor {i}")
         move = step("Div", (step("Mul", (rate, v), f"rate V {i}"), below), f"move {i}")
+        if norm_coefficient_post == 0.0:
+            step.deliver(i, 0, "Sub", (x, move))  # times 1, which is exact
+            continue
         kept = step("Sub", (one, step.number("norm_coefficient_post", norm_coefficient_post)), f"kept {i}")
         step.deliver(i, 0, "Mul", (kept, step("Sub", (x, move), f"moved {i}")))
     return step.done
