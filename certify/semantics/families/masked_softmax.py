@@ -26,7 +26,10 @@ Flags = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class MaskedSoftmax:
-    """A row. `infinities`: -inf is a masked score wherever it is exactly known, over regions too."""
+    """A row. `infinities`: -inf is a masked score wherever it is exactly known, over regions too.
+
+    empty: a group of masked scores alone is 0; if not, nothing is known of it.
+    """
 
     infinities: ClassVar[str] = "always"
     name: str = "MaskedSoftmax"
@@ -37,11 +40,12 @@ class MaskedSoftmax:
     outputs: int = 1
     nonlinear: bool = True
     pointwise: bool = False
+    empty: bool = True
 
     def value(self, x: Any) -> Any:
         if x.dtype != object:
             closed = x.max(axis=-1, keepdims=True, initial=-np.inf) == -np.inf
-            return np.where(closed, 0.0, _PLAIN.value(np.where(closed, 0.0, x), axis=-1))
+            return np.where(closed, 0.0 if self.empty else np.nan, _PLAIN.value(np.where(closed, 0.0, x), axis=-1))
         rows = x.reshape(-1, x.shape[-1]) if x.size else x.reshape(0, 0)
         out = np.zeros(rows.shape, dtype=object)
         for row, result in zip(rows, out, strict=True):
@@ -52,7 +56,7 @@ class MaskedSoftmax:
 
     def enclose(self, X: Operands) -> Enclosure:
         """As Softmax; from 0 on where the group may be masked altogether, the whole line where +inf cannot be ruled out."""
-        group = _Group(X, (None,))
+        group = _Group(X, (None,), self.empty)
         p = _PLAIN.enclose((group.shown,), axis=-1)
         lo, hi = np.where(group.closed | group.undecided, 0.0, p.lo), np.where(group.closed, 0.0, p.hi)
         hi = np.where(group.undecided, 1.0, hi)
@@ -63,7 +67,7 @@ class MaskedSoftmax:
 
     def linearize(self, X: Operands, r: Radii) -> Linearization:
         """Softmax's; L = 0 in masked groups, and where it is open whether one is, the whole range [-1, 1] of the change."""
-        group = _Group(X, r)
+        group = _Group(X, r, self.empty)
         inner = _PLAIN.linearize((group.shown,), (group.radius,), axis=-1)
         moves, kept = group.moves, ~(group.closed | group.undecided | group.unbounded)
         radius = np.where(kept, inner.radius, np.where(moves & ~group.closed, 1.0, 0.0))
@@ -80,14 +84,14 @@ class MaskedSoftmax:
 
     def modulus(self, X: Operands, r: Radii) -> Array:
         """Softmax's; at most 1 where it is open whether the group is masked."""
-        group = _Group(X, r)
+        group = _Group(X, r, self.empty)
         inner = _PLAIN.modulus((group.shown,), (group.radius,), axis=-1)
         inner = np.where(group.closed, 0.0, np.where(group.undecided, group.moves * 1.0, inner))
         return np.where(group.unbounded & group.moves, np.inf, inner)
 
     def rounding(self, X: Operands, r: Radii, arithmetic: Arithmetic, magnitude: Array, quantum: Sequence[Array | float]) -> Array:
         """`kernel_error`, and one rounding into storage of p, or of the weight that is divided later: u_T p + eta_T."""
-        group = _Group(X, r)
+        group = _Group(X, r, self.empty)
         error = kernel_error(group.wide, arithmetic)
         stored = arithmetic.storage
         if stored != arithmetic.accumulator:
@@ -106,7 +110,7 @@ class _Group:
     radius: deviations, none of masked scores. wide: scores with their deviations.
     """
 
-    def __init__(self, X: Operands, r: Radii) -> None:
+    def __init__(self, X: Operands, r: Radii, empty: bool) -> None:
         x = X[0]
         if x is None:
             raise ValueError("a softmax needs its operand")
@@ -119,11 +123,16 @@ class _Group:
             self.closed = masked.all(axis=-1, keepdims=True)
             self.undecided = ~self.closed & (x.lo.max(axis=-1, keepdims=True) == -np.inf)
             self.unbounded = (x.hi == np.inf).any(axis=-1, keepdims=True)
+        if not empty:
+            self.unbounded = self.unbounded | self.closed | self.undecided
+            self.closed = self.undecided = np.zeros_like(self.closed)
         aside = self.closed | self.undecided | self.unbounded
         lo = np.where(aside, 0.0, x.lo)
         self.shown = Enclosure(lo, lo) if x.is_point else Enclosure(lo, np.where(aside, 0.0, x.hi))
         self.radius = None if given is None else np.where(aside, 0.0, given)
-        self.moves: Flags = np.zeros((1,) * len(x.shape), dtype=bool) if given is None else (given > 0.0).any(axis=-1, keepdims=True)
+        self.moves: Flags = np.zeros((1,) * len(x.shape), dtype=bool)
+        if given is not None:
+            self.moves = np.asarray((given > 0.0).any(axis=-1, keepdims=True))
 
 
 def kernel_error(wide: Enclosure, arithmetic: Arithmetic) -> Array:

@@ -33,6 +33,7 @@ class _Added(MatrixProduct):
         return aligned_shape(C, rank)
 
 
+_CONSTANT = 2.0**-22
 _PLAIN = Bilinear("MatMul", 1, ("A", "B", "C"), _Added(), scale=lambda attributes: (attributes["alpha"], 1.0))
 
 
@@ -120,9 +121,10 @@ class Rescaled:
         sqrt(alpha), two and twice; its products) or of a product of numbers wider than storage: gamma_k of all terms, k = 8, or
         2 where alpha is 1. An addend that is added later finds a sum that was stored.
 
-        prescaled: each factor times sqrt(alpha) or alpha, a constant of storage, is stored, which at the factor's own scale is at
-        most 2 half_ulp + underflow; `convert` is the former, or what the kernel does to an operand on entry, and then the store
-        comes on top: rho_x = 2 convert(|x|) + (u_T + u_T + 4u)|x| + eta_T max(1, 1 / alpha). The product moves by at most
+        prescaled: each factor times sqrt(alpha) or alpha, a constant of storage that the standard's definition works out in fp32
+        (off by kappa = u_T + 2^-22 (1 + u_T)), is stored, which at the factor's own scale is at most 2 half_ulp + underflow.
+        `convert` is half_ulp, or what the kernel does to an operand on entry, and then the store comes before it:
+        rho_x = kappa |x| + (1 + kappa)(1 + u_T)(2 convert(|x|) + u_T |x|) + eta_T max(1, 2 / alpha). The product moves by at most
         |alpha| (form(rho_A, |B| + rho_B) + form(|A|, rho_B)).
         """
         A, B = X[0], X[1]
@@ -152,9 +154,12 @@ class Rescaled:
         return bound
 
     def _stored(self, arithmetic: Arithmetic, x: Array, alpha: float) -> Array:
-        coarse = arithmetic.storage.unit_roundoff
+        """rho_x."""
+        store = arithmetic.storage.unit_roundoff
+        kappa = store + _CONSTANT * (1.0 + store)
         under = arithmetic.storage.eta * max(1.0, 2.0 / alpha) if alpha > 0.0 else 0.0
-        return add_up(mul_up(2.0, arithmetic.convert(x)), mul_up(2.0 * coarse + 4.0 * arithmetic.unit_roundoff, x), under)
+        rounded = mul_up((1.0 + kappa) * (1.0 + store), add_up(mul_up(2.0, arithmetic.convert(x)), mul_up(store, x)))
+        return add_up(mul_up(kappa, x), rounded, under)
 
     def quantum(self, quantum: Sequence[Array | float], **_: Any) -> Array | float:
         return 0.0
