@@ -47,6 +47,8 @@ def factors(step: Step, operands: Sequence[Any]) -> Factors | None:
     build = _BUILDERS.get(step.rule.name) if step.rule.domain == "" else None
     if (step.rule.domain, step.rule.name) == ("certify", "Gemm"):
         build = _accumulation
+    if (step.rule.domain, step.rule.name) == ("certify", "RescaledMatMul"):
+        build = _rescaled
     return None if build is None else build(list(operands), step.attributes)
 
 
@@ -67,6 +69,15 @@ def _matmul(operands: Sequence[Any], _: dict[str, Any]) -> Factors:
         return y if not row else y[..., 0] if column else y[..., 0, :]
 
     return Factors(left, right, shape)
+
+
+def _rescaled(operands: Sequence[Any], attributes: dict[str, Any]) -> Factors:
+    """The scale comes after the sum, the addend last."""
+    plain = _matmul(operands[:2], {})
+    alpha = attributes.get("alpha", 1.0)
+    C = operands[2] if len(operands) > 2 else None
+    addend = None if C is None else _ranked(C, max(x.ndim for x in operands[:2]))
+    return Factors(plain.left, plain.right, plain.shape, float(attributes["root"] ** -0.5 if alpha is None else alpha), addend)
 
 
 def _accumulation(operands: Sequence[Any], _: dict[str, Any]) -> Factors:

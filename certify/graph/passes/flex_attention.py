@@ -92,7 +92,7 @@ class _Parts:
             raise InvalidModel(f"{where}: {which} must take one tensor and give one")
         scope = "/".join(part for part in (self.frame.scope, self.name, which) if part)
         found = self.tracer.body(graph, self.frame, [x], [None], scope)[0]
-        value = self.tracer.values[found]
+        value = self.tracer.values[found or x]
         if value.elem_type != self.precision or value.shape != self.shape:
             raise InvalidModel(f"{where}: {which} gives {tensors.type_name(value.elem_type)}{list(value.shape)}")
-        return found
+        return value.name

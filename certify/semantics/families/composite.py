@@ -10,8 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from certify.number.upward import Array
 
 
@@ -68,41 +66,6 @@ class Expansion:
 
     def name(self, part: str) -> str:
         return f"{self.prefix}/{part}"
-
-
-@dataclass(slots=True)
-class Script:
-    """Primitives under way: `step` and `constant` write one down and return its name."""
-
-    expansion: Expansion
-    primitives: list[Primitive] = field(default_factory=list)
-    constants: dict[str, Array] = field(default_factory=dict)
-
-    def step(
-        self,
-        name: str,
-        *operands: str | None,
-        inner: bool = False,
-        domain: str = "",
-        output: str | None = None,
-        **attributes: Any,
-    ) -> str:
-        """`output` is a fresh name unless given."""
-        result = output or self.expansion.name(f"{name}_{len(self.primitives)}")
-        self.primitives.append(Primitive(name, operands, result, attributes, inner, domain))
-        return result
-
-    def constant(self, value: Any) -> str:
-        name = self.expansion.name(f"constant_{len(self.constants)}")
-        self.constants[name] = np.asarray(value, dtype=np.float64)
-        return name
-
-    def reshape(self, x: str, shape: Sequence[int], output: str | None = None, inner: bool = False) -> str:
-        return self.step("Reshape", x, output=output, inner=inner, shape=np.asarray(shape, dtype=np.int64), allowzero=1)
-
-    @property
-    def parts(self) -> tuple[list[Primitive], dict[str, Array]]:
-        return self.primitives, self.constants
 
 
 @dataclass(frozen=True, slots=True)

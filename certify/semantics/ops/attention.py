@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from certify.semantics.contract import UnsupportedOperator, register
-from certify.semantics.families.composite import Composite, Expansion, Script
+from certify.semantics.families.composite import Composite, Expansion
 from certify.semantics.families.softmax import Softmax
+from certify.semantics.families.writer import Writer
 from certify.semantics.ops.scaled_dot import (
     Bias,
     Heads,
@@ -41,7 +42,7 @@ def wanted(e: Expansion, i: int) -> str | None:
     return e.outputs[i] if i < len(e.outputs) else None
 
 
-def with_past(s: Script, past: str | None, past_shape: tuple[int, ...], x: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
+def with_past(s: Writer, past: str | None, past_shape: tuple[int, ...], x: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
     """The cache with what is new behind it along the keys' axis."""
     if past is None:
         return x, shape
@@ -74,7 +75,7 @@ def attention(
     """Y, present_key, present_value, qk_matmul_output."""
     if softmax_precision is not None:
         _no_narrower(softmax_precision, e.elements[0])
-    s = Script(e)
+    s = Writer(e)
     q, q_shape = split_heads(s, _given(e, 0), e.shapes[0], q_num_heads)
     k, k_shape = split_heads(s, _given(e, 1), e.shapes[1], kv_num_heads)
     v, v_shape = split_heads(s, _given(e, 2), e.shapes[2], kv_num_heads)
@@ -109,8 +110,8 @@ def _given(e: Expansion, i: int) -> str:
     return name
 
 
-def _outputs(s: Script, stages: Scores, v: str, h: Heads, k: str, mode: int) -> None:
-    e = s.expansion
+def _outputs(s: Writer, stages: Scores, v: str, h: Heads, k: str, mode: int) -> None:
+    e = s.e
     if len(e.shapes[0]) == 4:
         weighted(s, stages.weights, v, h, wanted(e, 0))
     else:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from certify.semantics.contract import UnsupportedOperator, register
-from certify.semantics.families.composite import Composite, Expansion, Script
+from certify.semantics.families.composite import Composite, Expansion
 from certify.semantics.families.masked_softmax import MaskedSoftmax
+from certify.semantics.families.writer import Writer
 from certify.semantics.ops.scaled_dot import Heads, heads_of, product_of, weighted
 
 
@@ -20,7 +21,7 @@ def _named(e: Expansion) -> list[str]:
 
 def flex_scores(e: Expansion, *, scale: float | None = None) -> Any:
     """alpha Q K^T, each key head against its group of query heads."""
-    s = Script(e)
+    s = Writer(e)
     q, k = _named(e)
     h = heads_of(e.shapes[0], e.shapes[1], e.shapes[1])
     product = product_of(s, q, k, h, None, alpha=scale, root=h.size, prescaled=True)
@@ -35,21 +36,21 @@ def _heads(scores: tuple[int, ...], v: tuple[int, ...]) -> Heads:
 
 
 def flex_weights(e: Expansion) -> Any:
-    s = Script(e)
+    s = Writer(e)
     s.step("GivenSoftmax", _named(e)[0], domain="certify", output=e.outputs[0])
     return s.parts
 
 
 def flex_weighted(e: Expansion) -> Any:
     """Weights, stored in V's format or not, times V."""
-    s = Script(e)
+    s = Writer(e)
     weights, v = _named(e)
     weighted(s, s.step("Store", weights, domain="certify"), v, _heads(e.shapes[0], e.shapes[1]), e.outputs[0])
     return s.parts
 
 
 def flex_output(e: Expansion) -> Any:
-    s = Script(e)
+    s = Writer(e)
     scores, v = _named(e)
     weighted(s, s.step("GivenSoftmax", scores, domain="certify"), v, _heads(e.shapes[0], e.shapes[1]), e.outputs[0])
     return s.parts

@@ -1,6 +1,6 @@
 """Parts of expansions of attention: the product whose scale a kernel puts where it likes, held results, masked scores.
 
-MatMul: alpha A B + C, where alpha may meet the factors, either of them, sums of products, or their total.
+RescaledMatMul: alpha A B + C, where alpha may meet the factors, either of them, sums of products, or their total.
 Held:   a result that a kernel may store or keep in its own format: what comes after knows nothing of either.
 Mask:   scores, -inf where they are not allowed.
 """
@@ -20,9 +20,9 @@ from certify.semantics.contract import Arithmetic, Linearization, Operands, Radi
 from certify.semantics.families import scalar
 from certify.semantics.families.bilinear import Bilinear
 from certify.semantics.families.broadcast import Shape, aligned_shape
+from certify.semantics.families.delivery import Loose
 from certify.semantics.families.movement import Movement
 from certify.semantics.ops.contraction import MatrixProduct
-from certify.semantics.ops.conversion import Delivery
 from certify.semantics.ops.indexing import aligned, where_undecided
 
 
@@ -34,7 +34,7 @@ class _Added(MatrixProduct):
 
 
 _CONSTANT = 2.0**-22
-_PLAIN = Bilinear("MatMul", 1, ("A", "B", "C"), _Added(), scale=lambda attributes: (attributes["alpha"], 1.0))
+_PLAIN = Bilinear("RescaledMatMul", 1, ("A", "B", "C"), _Added(), scale=lambda attributes: (attributes["alpha"], 1.0))
 
 
 def _number(alpha: float | None, root: int) -> tuple[float, float]:
@@ -53,7 +53,7 @@ class Rescaled:
     unnormalized: partial sums may be up to `terms` times as large (weights of a softmax, divided by their sum at the end).
     """
 
-    name: str = "MatMul"
+    name: str = "RescaledMatMul"
     domain: str = "certify"
     since: int = 1
     parameters: tuple[str, ...] = ("A", "B", "C")
@@ -170,15 +170,15 @@ def _gamma(k: int, u: float) -> float:
     return float(inflate(up(np.asarray(k * u / (1.0 - k * u))), 3)) if k * u < 1.0 else np.inf
 
 
-def _nothing(arithmetic: Arithmetic, magnitude: Array, quantum: Sequence[Array | float]) -> Array:
+def _nothing(arithmetic: Arithmetic, reach: Enclosure, magnitude: Array, quantum: Sequence[Array | float]) -> Array:
     return np.zeros_like(np.asarray(magnitude, dtype=np.float64))
 
 
-def _again(arithmetic: Arithmetic, magnitude: Array, quantum: Sequence[Array | float]) -> Array:
+def _again(arithmetic: Arithmetic, reach: Enclosure, magnitude: Array, quantum: Sequence[Array | float]) -> Array:
     return add_up(mul_up(_gamma(2, arithmetic.unit_roundoff), magnitude), 2.0 * arithmetic.underflow)
 
 
-def _or_lowest(arithmetic: Arithmetic, magnitude: Array, quantum: Sequence[Array | float]) -> Array:
+def _or_lowest(arithmetic: Arithmetic, reach: Enclosure, magnitude: Array, quantum: Sequence[Array | float]) -> Array:
     return np.where(np.isinf(magnitude), np.inf, 0.0)
 
 
@@ -197,10 +197,10 @@ def _mask_spread(X: Operands) -> Enclosure:
 
 register(
     Rescaled(),
-    Delivery("Held", _nothing, divides=False),
+    Loose("Held", _nothing),
     # Two roundings of the kernel's format, where it multiplies by a reciprocal instead of dividing.
-    Delivery("Again", _again, divides=False),
+    Loose("Again", _again),
     # Where -inf is delivered, a kernel may write the lowest number instead: nothing is claimed.
-    Delivery("OrLowest", _or_lowest),
+    Loose("OrLowest", _or_lowest),
     Movement("Mask", 1, ("allowed", "scores"), _mask, domain="certify", steering=(0,), spread=_mask_spread, undecided=where_undecided),
 )

@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 
 from certify.semantics.contract import UnsupportedOperator, register
-from certify.semantics.families.composite import Composite, Expansion, Script
+from certify.semantics.families.composite import Composite, Expansion
+from certify.semantics.families.writer import Writer
 
 
-def sliced(s: Script, x: str, axis: int, start: int, end: int, step: int = 1) -> str:
+def sliced(s: Writer, x: str, axis: int, start: int, end: int, step: int = 1) -> str:
     """x[..., start:end:step, ...] along `axis`."""
     return s.step("Slice", x, starts=np.asarray([start]), ends=np.asarray([end]), axes=np.asarray([axis]), steps=np.asarray([step]))
 
 
 def rotated(
-    s: Script, x: str, shape: tuple[int, ...], cos: str, sin: str, width: int, interleaved: bool, output: str | None = None, axis: int = 3
+    s: Writer, x: str, shape: tuple[int, ...], cos: str, sin: str, width: int, interleaved: bool, output: str | None = None, axis: int = 3
 ) -> str:
     """x, four axes, its first `width` elements along the last in pairs (k, k + width/2), or (2k, 2k + 1) if interleaved.
 
@@ -48,7 +49,7 @@ def rotated(
 
 def rotary_embedding(e: Expansion, *, interleaved: int = 0, rotary_embedding_dim: int = 0, num_heads: int = 0) -> Any:
     """X (batch, heads, length, size) or (batch, length, heads x size); caches by position, or by batch and place."""
-    s = Script(e)
+    s = Writer(e)
     x, cos, sin = (e.operands[i] for i in range(3))
     positions = e.operands[3] if len(e.operands) > 3 else None
     assert x is not None

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from certify.semantics.contract import UnsupportedOperator, register
-from certify.semantics.families.composite import Script
 from certify.semantics.families.masked_softmax import MaskedSoftmax
+from certify.semantics.families.writer import Writer
 
 Allowed = npt.NDArray[np.bool_]
 _BOOL = 9
@@ -50,7 +50,7 @@ def heads_of(q: tuple[int, ...], k: tuple[int, ...], v: tuple[int, ...]) -> Head
     return Heads(q[0], q[1], k[1], q[2], k[2], q[3], v[3])
 
 
-def split_heads(s: Script, x: str, shape: tuple[int, ...], heads: int) -> tuple[str, tuple[int, ...]]:
+def split_heads(s: Writer, x: str, shape: tuple[int, ...], heads: int) -> tuple[str, tuple[int, ...]]:
     """(batch, length, heads x size) as (batch, heads, length, size), and its shape. Raises UnsupportedOperator."""
     if len(shape) == 4:
         return x, shape
@@ -60,7 +60,7 @@ def split_heads(s: Script, x: str, shape: tuple[int, ...], heads: int) -> tuple[
     return s.step("Transpose", split, perm=(0, 2, 1, 3)), (shape[0], heads, shape[1], shape[2] // heads)
 
 
-def joined_heads(s: Script, x: str, h: Heads, output: str | None = None) -> str:
+def joined_heads(s: Writer, x: str, h: Heads, output: str | None = None) -> str:
     """(batch, heads, length, size) of values as (batch, length, heads x size)."""
     return s.reshape(s.step("Transpose", x, perm=(0, 2, 1, 3)), (h.batch, h.rows, h.queries * h.value_size), output)
 
@@ -78,12 +78,12 @@ class Bias:
         self.fixed = allowed if self.fixed is None else self.fixed & allowed
 
 
-def take_mask(s: Script, bias: Bias, position: int, parameter: str, h: Heads, padded: bool) -> None:
+def take_mask(s: Writer, bias: Bias, position: int, parameter: str, h: Heads, padded: bool) -> None:
     """Take a mask operand into the bias: truth values allow; numbers are added, and -inf among them forbids.
 
     padded: a last axis that is too short is filled up with what forbids. Raises UnsupportedOperator where shapes do not fit.
     """
-    e = s.expansion
+    e = s.e
     name = e.operands[position] if position < len(e.operands) else None
     if name is None:
         return
@@ -116,7 +116,7 @@ def _filled(allowed: Allowed, short: int) -> Allowed:
     return np.pad(allowed, [(0, 0)] * 3 + [(0, short)], constant_values=False)
 
 
-def _lengthened(s: Script, x: str, short: int) -> str:
+def _lengthened(s: Writer, x: str, short: int) -> str:
     """Zeros (not allowed, nothing added) up to the number of keys."""
     return s.step("Pad", x, pads=np.asarray([0, 0, 0, 0, 0, 0, 0, short])) if short else x
 
@@ -146,22 +146,22 @@ class Scores:
     weights: str
 
 
-def product_of(s: Script, q: str, k: str, h: Heads, bias: Bias | None, **scale: Any) -> str:
+def product_of(s: Writer, q: str, k: str, h: Heads, bias: Bias | None, **scale: Any) -> str:
     """alpha Q K^T (+ what is added), each key head against its group of query heads; held in whatever format."""
     turned = s.step("Transpose", k, perm=(0, 1, 3, 2))
     added = None if bias is None else bias.added
     if h.group == 1:
-        return s.step("Held", s.step("MatMul", q, turned, added, domain="certify", **scale), inner=True, domain="certify")
+        return s.step("Held", s.step("RescaledMatMul", q, turned, added, domain="certify", **scale), inner=True, domain="certify")
     q = s.reshape(q, (h.batch, h.keys, h.group, h.rows, h.size))
     turned = s.reshape(turned, (h.batch, h.keys, 1, h.size, h.columns))
     if added is not None and bias is not None:
         heads = (1, 1) if bias.shape[1] == 1 else (h.keys, h.group)
         added = s.reshape(added, (bias.shape[0], *heads, *bias.shape[2:]))
-    product = s.step("Held", s.step("MatMul", q, turned, added, domain="certify", **scale), inner=True, domain="certify")
+    product = s.step("Held", s.step("RescaledMatMul", q, turned, added, domain="certify", **scale), inner=True, domain="certify")
     return s.reshape(product, (h.batch, h.queries, h.rows, h.columns), inner=True)
 
 
-def capped(s: Script, x: str, softcap: float) -> str:
+def capped(s: Writer, x: str, softcap: float) -> str:
     """softcap tanh(x / softcap), each step stored or not; also by the reciprocal of softcap, rounded."""
     cap = s.step("Store", s.constant(softcap), domain="certify")
     part = s.step("Again", s.step("Div", x, cap), inner=True, domain="certify")
@@ -169,7 +169,7 @@ def capped(s: Script, x: str, softcap: float) -> str:
     return s.step("Held", s.step("Mul", part, cap), inner=True, domain="certify")
 
 
-def scores_of(s: Script, q: str, k: str, h: Heads, bias: Bias, softcap: float, apart: bool, **scale: Any) -> Scores:
+def scores_of(s: Writer, q: str, k: str, h: Heads, bias: Bias, softcap: float, apart: bool, **scale: Any) -> Scores:
     """All stages. apart: the bias is not added within the product, whose result is wanted as well."""
     within = not apart and softcap <= 0.0
     raw = product_of(s, q, k, h, bias if within else None, **scale)
@@ -180,7 +180,7 @@ def scores_of(s: Script, q: str, k: str, h: Heads, bias: Bias, softcap: float, a
     return Scores(raw, cap, current, s.step("MaskedSoftmax", current, domain="certify"))
 
 
-def masked(s: Script, x: str, bias: Bias) -> str:
+def masked(s: Writer, x: str, bias: Bias) -> str:
     """-inf where the bias does not allow."""
     allowed = bias.computed
     if bias.fixed is not None and not bias.fixed.all():
@@ -189,13 +189,13 @@ def masked(s: Script, x: str, bias: Bias) -> str:
     return x if allowed is None else s.step("Mask", allowed, x, inner=True, domain="certify")
 
 
-def weighted(s: Script, weights: str, v: str, h: Heads, output: str | None = None) -> str:
+def weighted(s: Writer, weights: str, v: str, h: Heads, output: str | None = None) -> str:
     """Probabilities times V, (batch, heads, queries, size of a value)."""
     if h.group == 1:
-        return s.step("MatMul", weights, v, domain="certify", output=output, unnormalized=True)
+        return s.step("RescaledMatMul", weights, v, domain="certify", output=output, unnormalized=True)
     weights = s.reshape(weights, (h.batch, h.keys, h.group, h.rows, h.columns))
     v = s.reshape(v, (h.batch, h.keys, 1, h.columns, h.value_size))
-    product = s.step("MatMul", weights, v, domain="certify", unnormalized=True)
+    product = s.step("RescaledMatMul", weights, v, domain="certify", unnormalized=True)
     return s.reshape(product, (h.batch, h.queries, h.rows, h.value_size), output)
 
 
