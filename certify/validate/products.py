@@ -17,6 +17,7 @@ from certify.semantics.families.accumulation import Accumulation
 from certify.semantics.families.bilinear import Bilinear
 from certify.semantics.families.block import Block, Part
 from certify.semantics.families.linear import Linear
+from certify.semantics.families.rescaled import Rescaled
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def factors(step: Step, operands: Sequence[Any]) -> Factors | None:
     build = _BUILDERS.get(step.rule.name) if step.rule.domain == "" else None
     if (step.rule.domain, step.rule.name) == ("certify", "Gemm"):
         build = _accumulation
-    if (step.rule.domain, step.rule.name) == ("certify", "RescaledMatMul"):
+    if isinstance(step.rule, Rescaled):
         build = _rescaled
     return None if build is None else build(list(operands), step.attributes)
 
@@ -177,7 +178,7 @@ def products_of(step: Step, shapes: Sequence[tuple[int, ...]]) -> int:
     """How many products a bilinear or linear operator on operands of these shapes adds up; 0 for every other one."""
     if isinstance(step.rule, Block):
         return sum(products_of(_part(step, part), part.of(shapes)) for part in step.attributes["chain"] if part.is_head)
-    if isinstance(step.rule, Bilinear | Accumulation):
+    if isinstance(step.rule, Bilinear | Accumulation | Rescaled):
         extent = step.rule.form.extent(*shapes[:2], **step.attributes)
         return int(np.prod(extent.shape) * extent.terms)
     if isinstance(step.rule, Linear):
@@ -188,7 +189,7 @@ def products_of(step: Step, shapes: Sequence[tuple[int, ...]]) -> int:
 
 def is_product(step: Step) -> bool:
     """True if `factors` knows the step, or the products in a block, as products of matrices."""
-    return isinstance(step.rule, Block | Accumulation) or (step.rule.domain == "" and step.rule.name in _BUILDERS)
+    return isinstance(step.rule, Block | Accumulation | Rescaled) or (step.rule.domain == "" and step.rule.name in _BUILDERS)
 
 
 def addends(step: Step, operands: Sequence[Any]) -> tuple[Any, int] | None:

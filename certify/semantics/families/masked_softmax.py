@@ -58,8 +58,8 @@ class MaskedSoftmax:
         """As Softmax; from 0 on where the group may be masked altogether, the whole line where +inf cannot be ruled out."""
         group = _Group(X, (None,), self.empty)
         p = _PLAIN.enclose((group.shown,), axis=-1)
-        lo, hi = np.where(group.closed | group.undecided, 0.0, p.lo), np.where(group.closed, 0.0, p.hi)
-        hi = np.where(group.undecided, 1.0, hi)
+        lo, hi = np.where(group.closed | group.undecided, 0.0, p.lo), np.where(group.masked, 0.0, p.hi)
+        hi = np.where(group.undecided & ~group.masked, 1.0, hi)
         return Enclosure(np.where(group.unbounded, -np.inf, lo), np.where(group.unbounded, np.inf, hi))
 
     def is_linear(self, X: Operands, r: Radii) -> bool:
@@ -114,7 +114,7 @@ class _Group:
         x = X[0]
         if x is None:
             raise ValueError("a softmax needs its operand")
-        masked = (x.lo == -np.inf) & (x.hi == -np.inf)
+        self.masked = masked = (x.lo == -np.inf) & (x.hi == -np.inf)
         given = None if r[0] is None else np.where(masked & np.isfinite(r[0]), 0.0, r[0])
         self.wide = x.widen(given)
         if x.shape[-1] == 0:

@@ -1,27 +1,25 @@
-"""Parts of expansions of attention: the product whose scale a kernel puts where it likes, held results, masked scores.
+"""Parts of expansions of attention: its products, what a kernel holds, masked scores.
 
-RescaledMatMul: alpha A B + C, where alpha may meet the factors, either of them, sums of products, or their total.
+RescaledMatMul: alpha A B + C (families/rescaled).
 Held:   a result that a kernel may store or keep in its own format: what comes after knows nothing of either.
 Mask:   scores, -inf where they are not allowed.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from certify.number.enclosure import Enclosure
-from certify.number.upward import Array, add_up, inflate, mul_up, up
-from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, register
-from certify.semantics.families import scalar
+from certify.number.upward import Array, add_up, mul_up
+from certify.semantics.contract import Arithmetic, Operands, register
 from certify.semantics.families.bilinear import Bilinear
 from certify.semantics.families.broadcast import Shape, aligned_shape
 from certify.semantics.families.delivery import Loose
 from certify.semantics.families.movement import Movement
+from certify.semantics.families.rescaled import Rescaled, gamma_of
 from certify.semantics.ops.contraction import MatrixProduct
 from certify.semantics.ops.indexing import aligned, where_undecided
 
@@ -33,149 +31,12 @@ class _Added(MatrixProduct):
         return aligned_shape(C, rank)
 
 
-_CONSTANT = 2.0**-22
-_PLAIN = Bilinear("RescaledMatMul", 1, ("A", "B", "C"), _Added(), scale=lambda attributes: (attributes["alpha"], 1.0))
-
-
-def _number(alpha: float | None, root: int) -> tuple[float, float]:
-    """(alpha in float64, a bound of its relative error): alpha is 1 / sqrt(root), two roundings, where it is not given."""
-    if alpha is not None:
-        return float(alpha), 0.0
-    nearest = math.isqrt(root)
-    exact = nearest * nearest == root and nearest & (nearest - 1) == 0
-    return 1.0 / math.sqrt(root), 0.0 if exact else 2.0**-51
-
-
-@dataclass(frozen=True, slots=True)
-class Rescaled:
-    """alpha A B + C. alpha: a number; None: 1 / sqrt(root). prescaled: kernels may store both factors times sqrt(alpha).
-
-    unnormalized: partial sums may be up to `terms` times as large (weights of a softmax, divided by their sum at the end).
-    """
-
-    name: str = "RescaledMatMul"
-    domain: str = "certify"
-    since: int = 1
-    parameters: tuple[str, ...] = ("A", "B", "C")
-    static: frozenset[str] = frozenset()
-    outputs: int = 1
-    nonlinear: bool = True
-    pointwise: bool = False
-    form: MatrixProduct = _PLAIN.form  # type: ignore[assignment]
-
-    def value(self, *x: Any, alpha: float | None = 1.0, root: int = 1, **_: Any) -> Any:
-        if x[0].dtype != object or alpha is not None:
-            return _PLAIN.value(*x, alpha=_number(alpha, root)[0])
-        y = _PLAIN.value(*x[:2], alpha=1.0)
-        y = y / scalar.sqrt(y * 0 + root)
-        return y if len(x) < 3 or x[2] is None else y + x[2].reshape(_PLAIN.form.addend_shape(x[2].shape, y.ndim))
-
-    def enclose(self, X: Operands, *, alpha: float | None = 1.0, root: int = 1, **_: Any) -> Enclosure:
-        """The product's own enclosure for alpha in float64, wider by what that number is off."""
-        a, off = _number(alpha, root)
-        Y = _PLAIN.enclose(X, alpha=a)
-        return Y if off == 0.0 else Y.widen(mul_up(off, self._size(X, (None, None, None), a)))
-
-    def is_linear(self, X: Operands, r: Radii) -> bool:
-        return False
-
-    def linearize(self, X: Operands, r: Radii, *, alpha: float | None = 1.0, root: int = 1, **_: Any) -> Linearization:
-        """That of the product for alpha in float64; what that number is off enters the remainder, times the whole variation."""
-        a, off = _number(alpha, root)
-        L = _PLAIN.linearize(X, r, alpha=a)
-        if off == 0.0 or (r[0] is None and r[1] is None):
-            return L
-        missed = mul_up(off, _PLAIN.modulus((*X[:2], None), (*r[:2], None), alpha=a))
-        return Linearization(L.push, L.pull, L.magnitude, L.shift, add_up(L.radius, missed), L.terms)
-
-    def modulus(self, X: Operands, r: Radii, *, alpha: float | None = 1.0, root: int = 1, **_: Any) -> Array:
-        a, off = _number(alpha, root)
-        return mul_up(_PLAIN.modulus(X, r, alpha=a), 1.0 + off)
-
-    def _size(self, X: Operands, r: Radii, alpha: float) -> Array:
-        """|alpha| sum |a_i b_i| over X +- r, an upper bound."""
-        left, right = (x if radius is None else x.widen(radius) for x, radius in zip(X[:2], r[:2], strict=True) if x is not None)
-        zero = Enclosure.point(np.zeros((1, *left.shape[1:])))
-        return _PLAIN.modulus((zero, right, None), (left.mag, None, None), alpha=alpha)
-
-    def rounding(
-        self,
-        X: Operands,
-        r: Radii,
-        arithmetic: Arithmetic,
-        magnitude: Array,
-        quantum: Sequence[Array | float],
-        *,
-        alpha: float | None = 1.0,
-        root: int = 1,
-        prescaled: bool = False,
-        unnormalized: bool = False,
-    ) -> Array:
-        """Twice the product's own bound, the roundings of the scale, and with an addend one more store.
-
-        Scaling by a power of two changes no rounding but for underflow. Numbers scaled by s, 1 <= s < 2, round with errors at most
-        twice as large before they are scaled back, since half an ulp at s x is at most twice that at x: so twice the bound of a dot
-        product covers additions at whatever scale each of them happens, in blocks and with the addend in between.
-
-        On the path of each product lie at most k roundings of the kernel's format of a scale (alpha or 1 / alpha, two of its own;
-        sqrt(alpha), two and twice; its products) or of a product of numbers wider than storage: gamma_k of all terms, k = 8, or
-        2 where alpha is 1. An addend that is added later finds a sum that was stored.
-
-        prescaled: each factor times sqrt(alpha) or alpha, a constant of storage that the standard's definition works out in fp32
-        (off by kappa = u_T + 2^-22 (1 + u_T)), is stored, which at the factor's own scale is at most 2 half_ulp + underflow.
-        `convert` is half_ulp, or what the kernel does to an operand on entry, and then the store comes before it:
-        rho_x = kappa |x| + (1 + kappa)(1 + u_T)(2 convert(|x|) + u_T |x|) + eta_T max(1, 2 / alpha). The product moves by at most
-        |alpha| (form(rho_A, |B| + rho_B) + form(|A|, rho_B)).
-        """
-        A, B = X[0], X[1]
-        assert A is not None
-        assert B is not None
-        a, _ = _number(alpha, root)
-        wide = tuple(x.widen(radius) for x, radius in zip((A, B), r, strict=False))
-        radii: Radii = r
-        u, eta, storage = arithmetic.unit_roundoff, arithmetic.underflow, arithmetic.storage
-        terms = max(1, self.form.extent(A.shape, B.shape).terms)
-        moved: Array = np.zeros((1,) * np.ndim(magnitude))
-        if prescaled and a != 1.0:
-            rho = [self._stored(arithmetic, x.mag, abs(a)) for x in wide]
-            moved = _PLAIN.modulus((*wide, None), (*rho, None), alpha=a)
-            radii = tuple(p if q is None else add_up(p, q) for p, q in zip(rho, r, strict=False)) + tuple(r[2:])
-        C = X[2] if len(X) > 2 else None
-        c = 0.0 if C is None else C.widen(r[2]).map(lambda x: x.reshape(self.form.addend_shape(x.shape, np.ndim(magnitude)))).mag
-        gamma = _gamma(2 if a == 1.0 else 8, u)
-        size = self._size(X, radii, a)
-        loose = add_up(mul_up(gamma, add_up(size, c)), mul_up(float(terms) + 2.0, eta, 1.0 + abs(a)))
-        arriving = add_up(magnitude, moved, loose)
-        dot = _PLAIN.rounding(X, radii, arithmetic, arriving, quantum, alpha=a)
-        stored = 0.0 if C is None or storage == arithmetic.accumulator else arithmetic.round(add_up(arriving, c))
-        bound = add_up(2.0 * dot, moved, loose, stored)
-        if unnormalized:
-            bound = np.where(mul_up(size, 2.0 * terms) <= arithmetic.accumulator.max, bound, np.inf)
-        return bound
-
-    def _stored(self, arithmetic: Arithmetic, x: Array, alpha: float) -> Array:
-        """rho_x."""
-        store = arithmetic.storage.unit_roundoff
-        kappa = store + _CONSTANT * (1.0 + store)
-        under = arithmetic.storage.eta * max(1.0, 2.0 / alpha) if alpha > 0.0 else 0.0
-        rounded = mul_up((1.0 + kappa) * (1.0 + store), add_up(mul_up(2.0, arithmetic.convert(x)), mul_up(store, x)))
-        return add_up(mul_up(kappa, x), rounded, under)
-
-    def quantum(self, quantum: Sequence[Array | float], **_: Any) -> Array | float:
-        return 0.0
-
-
-def _gamma(k: int, u: float) -> float:
-    """Upper bound of k u / (1 - k u)."""
-    return float(inflate(up(np.asarray(k * u / (1.0 - k * u))), 3)) if k * u < 1.0 else np.inf
-
-
 def _nothing(arithmetic: Arithmetic, reach: Enclosure, magnitude: Array, quantum: Sequence[Array | float]) -> Array:
     return np.zeros_like(np.asarray(magnitude, dtype=np.float64))
 
 
 def _again(arithmetic: Arithmetic, reach: Enclosure, magnitude: Array, quantum: Sequence[Array | float]) -> Array:
-    return add_up(mul_up(_gamma(2, arithmetic.unit_roundoff), magnitude), 2.0 * arithmetic.underflow)
+    return add_up(mul_up(gamma_of(2, arithmetic.unit_roundoff), magnitude), 2.0 * arithmetic.underflow)
 
 
 def _or_lowest(arithmetic: Arithmetic, reach: Enclosure, magnitude: Array, quantum: Sequence[Array | float]) -> Array:
@@ -196,7 +57,7 @@ def _mask_spread(X: Operands) -> Enclosure:
 
 
 register(
-    Rescaled(),
+    Rescaled(Bilinear("RescaledMatMul", 1, ("A", "B", "C"), _Added(), scale=lambda attributes: (attributes["alpha"], 1.0))),
     Loose("Held", _nothing),
     # Two roundings of the kernel's format, where it multiplies by a reciprocal instead of dividing.
     Loose("Again", _again),
