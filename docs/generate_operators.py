@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
+import tomllib
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 PAGE = Path(__file__).with_name("operators.md")
+UNCOVERED = Path(__file__).with_name("uncovered.toml")
 
 INTRODUCTION = """\
 # Operators
@@ -54,8 +56,32 @@ def page() -> str:
     for domain, found in groupby(rows, lambda rule: rule.domain):
         parts.append(f"## {domain or 'ai.onnx'}\n\n" + table(list(found)))
     inner = [r for r in rules() if r.domain == "certify"]
+    parts.append(conformance())
     parts.append("## Inner steps\n\nNo model holds these; composites and profiles do.\n\n" + table(inner))
     return "\n".join(parts)
+
+
+def conformance() -> str:
+    """How ONNX's own test cases fare, and what is left out of them; tests/conformance holds the list to be exact."""
+    document = tomllib.loads(UNCOVERED.read_text(encoding="utf-8"))
+    left = sum(len(group["cases"]) for group in document["uncovered"])
+    numeric = document["numeric"]
+    lines = [
+        "## ONNX's own test cases\n",
+        f"`onnx.backend.test.case.node` makes {numeric + document['others']:,} cases, {numeric:,} of them with outputs that are numbers.",
+        f"{numeric - left:,} of these ({100 * (numeric - left) / numeric:.1f} %) are certified in their own types, and the",
+        "expected outputs lie within, as do those of onnxruntime where it runs the case. The others, each with its reason:\n",
+    ]
+    lines += [listed(group) for group in document["uncovered"]]
+    lines += ["\nCovered, but by a bound that is infinite where the result is a finite number:\n"]
+    lines += [listed(group) for group in document["unbounded"]]
+    return "\n".join(lines) + "\n"
+
+
+def listed(group: dict[str, Any]) -> str:
+    """One group of cases and why they are in it."""
+    names = sorted(name.removeprefix("test_") for name in group["cases"])
+    return f"- {group['reason']} ({len(names)}): {', '.join(names)}."
 
 
 def table(rules: list[Any]) -> str:

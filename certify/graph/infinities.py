@@ -1,7 +1,7 @@
 """Where a constant or an input may hold an infinity or NaN: what operators read it tells a mask from a mistake.
 
 An infinity is a number that copies, comparisons and some sums and maxima know what to do with; the analysis gives no bound to what
-any other operator makes of it. NaN means something to IsNaN, to comparisons and where it is not chosen.
+any other operator makes of it. NaN means something to IsNaN, to casts, to comparisons and where it is not chosen.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from certify.graph.model import Node
 from certify.graph.passes.fold_constants import MOVEMENT
 
-_NAN = MOVEMENT | {"IsNaN", "IsInf", "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"}
+_NAN = MOVEMENT | {"Cast", "CastLike", "IsNaN", "IsInf", "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"}
 _MASKED = _NAN | {"Add", "Sum", "Max", "Min", "Clip", "Relu", "Cast", "Softmax", "LogSoftmax", "Attention", "MultiHeadAttention"}
 _MASKED |= {"ReduceMax", "ReduceMin", "MaxPool", "GlobalMaxPool", "TopK", "ArgMax", "ArgMin", "Neg", "Abs", "Sign"}
 # These multiply: with an infinite factor their result is no number, or infinite.
