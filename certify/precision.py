@@ -20,7 +20,7 @@ from certify.number.formats import FORMATS, Format, format_named, synthetic_form
 from certify.pipeline import problems
 from certify.profiles import profile_named
 from certify.profiles.contract import Profile
-from certify.request import Progress, Request, no_progress
+from certify.request import DTYPES, Progress, Request, no_progress
 
 WIDEST = 53
 
@@ -84,10 +84,11 @@ def precision_for(request: Request, budget: float, progress: Progress = no_progr
     progress("first order", 0.1)
     first = _largest(exact, stored)
     shown = []
-    for i, (name, format) in enumerate(FORMATS.items()):
+    for i, name in enumerate(DTYPES):
+        format = FORMATS[name]
         bound = proved.bound(format)
         shown.append(FormatAnswer(name, format.precision, _estimate(first, proved, format), bound, bound <= budget))
-        progress("formats", 0.1 + 0.4 * (i + 1) / len(FORMATS))
+        progress("formats", 0.1 + 0.4 * (i + 1) / len(DTYPES))
     guess = next((p for p in range(1, WIDEST) if _estimate(first, proved, synthetic_format(p)) <= budget), WIDEST)
     least = _least(lambda p: proved.bound(synthetic_format(p)) <= budget, guess)
     answered = least or WIDEST

@@ -12,7 +12,7 @@ from certify.engines.adjoint import solve
 from certify.errors import UsageError
 from certify.number.formats import FORMATS, synthetic_format
 from certify.precision import Precision, precision_for
-from certify.request import Request
+from certify.request import DTYPES, Request
 from tests.engines.networks import perceptron, problems
 from tests.graph.build import parsed
 
@@ -70,7 +70,7 @@ def test_nothing_is_promised_that_53_bits_do_not_keep(budget: float) -> None:
 def test_bits_and_formats_agree(bits: int, name: str) -> None:
     """p bits are the named format where one has them: what is answered and what is listed is one scale."""
     listed = {row.name: row.bound for row in answer(1.0).formats}
-    assert listed.keys() == FORMATS.keys()
+    assert tuple(listed) == DTYPES
     found = answer(listed[name])
     assert found.precision is not None
     assert found.precision <= bits

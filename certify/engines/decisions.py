@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from certify.analysis.problem import Problem
-from certify.engines.contract import Functional
 from certify.engines.sweep import Sweep
 from certify.number.upward import Array, add_up, down
 
@@ -83,8 +82,5 @@ def _joint(stored: Sweep, output: str, pairs: Indices, top: Indices, shape: tupl
     """Bound of the rounding error of y_t - y_j for each (row, j)."""
     if output not in stored.state.tubes:
         return np.zeros(len(pairs))
-    rows = np.zeros((len(pairs), *shape))
-    index = np.arange(len(pairs))
-    rows[index, pairs[:, 0], top[pairs[:, 0]]] = 1.0
-    rows[index, pairs[:, 0], pairs[:, 1]] = -1.0
-    return stored.bound(Functional(output, rows.reshape(len(pairs), *stored.problem.values[output].shape[1:])))
+    row = pairs[:, 0]
+    return stored.differences(output, row * shape[-1] + top[row], row * shape[-1] + pairs[:, 1])

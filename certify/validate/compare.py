@@ -44,8 +44,15 @@ class Comparison:
         return Validation(runtime, reference, len(self.max_error), self.violations)
 
 
-def compare(runs: Sequence[Run], reference: Mapping[str, Enclosure], bounds: Mapping[str, Array]) -> Comparison:
+def compare(
+    runs: Sequence[Run],
+    reference: Mapping[str, Enclosure],
+    bounds: Mapping[str, Array],
+    middles: Mapping[str, Array] | None = None,
+) -> Comparison:
     """The runs' errors; reference and bounds by output, (cases or 1, *shape).
+
+    middles: what errors are measured from where the reference is unbounded and has no middle of its own: likely exact results.
 
     A NaN or an infinity is an infinite error: a violation where the bound is finite, none where it is not. The one exception
     is an infinity where the reference is that very infinity (a mask that an output shows): no error.
@@ -58,7 +65,8 @@ def compare(runs: Sequence[Run], reference: Mapping[str, Enclosure], bounds: Map
         for output, values in run.outputs.items():
             x = np.asarray(values, dtype=np.float64)
             X, bound, x = _aligned(reference[output], bounds[output], x, run.cases)
-            difference = _error(x, X)
+            likely = X.mid if middles is None else np.broadcast_to(middles[output][: x.shape[0]], x.shape)
+            difference = _error(x, X, likely)
             observed[output] = _joined(observed.get(output), difference)
             largest = max(largest, float(difference.max(initial=0.0)))
             violations.extend(_violations(run.name, output, _least_distance(x, X), bound))
@@ -90,9 +98,10 @@ def _joined(seen: Array | None, difference: Array) -> Array:
     return np.concatenate([np.maximum(short, long[: len(short)]), long[len(short) :]])
 
 
-def _error(x: Array, X: Enclosure) -> Array:
+def _error(x: Array, X: Enclosure, likely: Array) -> Array:
     with np.errstate(invalid="ignore", over="ignore"):
-        difference = np.abs(x - X.mid)
+        difference = np.abs(x - np.where(np.isinf(X.lo) | np.isinf(X.hi), likely, X.mid))
+    difference = np.where(np.isnan(difference), np.inf, difference)
     return np.where(np.isinf(x) & (X.lo == x) & (X.hi == x), 0.0, np.where(np.isfinite(x), difference, np.inf))
 
 

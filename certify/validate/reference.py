@@ -72,7 +72,9 @@ def reference_for(first: Problem, problem: Callable[[int], Problem], cases: int,
         radius = max((float(ball.rad.max(initial=0.0)) for ball in balls.values()), default=0.0)
         texts.append(f"ball arithmetic end to end{_cases(0, covered, cases)}, radius {radius:.2g}")
     if covered < cases:
-        texts.append(f"float64, its own error enclosed{_cases(covered, cases, cases)}{'' if found else f' (no balls: {refused})'}")
+        lost = any(not np.isfinite(doubt[covered:]).all() for doubt in trajectory.doubt.values())
+        enclosed = "float64, its own error without a bound: nothing can refute there" if lost else "float64, its own error enclosed"
+        texts.append(f"{enclosed}{_cases(covered, cases, cases)}{'' if found else f' (no balls: {refused})'}")
     checked, broken = spot_check(first, count=SPOTS if operations(first) <= SLOW else FEW_SPOTS)
     texts.append(f"{checked} elements recomputed in mpmath")
     return Reference(exact, "; ".join(texts), (*violations, *map(_violation, broken)))

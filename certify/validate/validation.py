@@ -57,7 +57,7 @@ def validated(target: Target, profile: Profile, inputs: Inputs, found: Answer, r
         None if file is None else str(file.path),
     )
     done = perform(subject)
-    comparison = compare(done.runs, reference.exact, {name: bounds.total for name, bounds in found.outputs.items()})
+    comparison = compare(done.runs, reference.exact, {name: bounds.total for name, bounds in found.outputs.items()}, trajectory.value)
     observed = comparison.observed
     if inputs.box is not None:
         observed = {name: np.fmax.reduce(x, axis=0, keepdims=True) for name, x in observed.items()}

@@ -172,3 +172,11 @@ def test_a_bound_for_a_tree_is_caught_by_an_adversarial_order():
     anywhere = program_of(graph, "ieee", "bf16")
     _, stored, _ = problems(anywhere, {"x": terms[None]})
     assert not compare(runs, reference, running.solve(stored, True).outputs).violations
+
+
+def test_without_a_bounded_reference_errors_are_those_from_the_likely_result() -> None:
+    whole = Enclosure(np.array([[-np.inf, -np.inf, 1.0]]), np.array([[np.inf, 3.0, 2.0]]))
+    run = Run("run", {"y": np.array([[5.0, 2.5, 1.0]])})
+    found = compare([run], {"y": whole}, {"y": np.full((1, 3), np.inf)}, {"y": np.array([[4.0, 2.0, 9.0]])})
+    assert np.array_equal(found.observed["y"], [[1.0, 0.5, 0.5]])
+    assert not found.violations
