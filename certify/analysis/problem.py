@@ -59,6 +59,20 @@ class Problem:
         """Names that some step computes; the others are inputs and constants."""
         return frozenset(step.output for step in self.steps)
 
+    @cached_property
+    def floors(self) -> dict[str, float]:
+        """Below which no value lies, exact or computed (analysis/floors)."""
+        from certify.analysis.floors import floors_of
+
+        return floors_of(self)
+
+    def told(self, step: Step) -> dict[str, Any]:
+        """The step's attributes, with its operands' floors where its rule heeds them and some are known."""
+        if not getattr(step.rule, "heeds_floor", False):
+            return step.attributes
+        floors = [self.floors.get(name or "", -np.inf) for name in step.operands]
+        return step.attributes | {"floors": floors} if max(floors) > -np.inf else step.attributes
+
     @property
     def cases(self) -> int:
         return max((X.shape[0] for X in self.values.values()), default=1)

@@ -108,7 +108,7 @@ class State:
         defect = self.problem.defects.get(step.output, 0.0)
         magnitude = add_up(Y.mag, modulus, defect)
         quanta = _Quanta(self, step.operands)
-        beta = step.rule.rounding(X, r, step.arithmetic, magnitude, quanta, **step.attributes)
+        beta = step.rule.rounding(X, r, step.arithmetic, magnitude, quanta, **self.problem.told(step))
         exact = step.rule.quantum(quanta, **step.attributes)
         # What is stored is within beta of the exact result: a long sum may end up in the binade below it.
         smallest = np.maximum(down(down(down(Y.mig - modulus) - defect) - beta), 0.0)
@@ -176,7 +176,7 @@ def advance(state: State, step: Step) -> None:
         state.record(step, np.full(Y.shape, np.inf), np.zeros(Y.shape))
         return
     moved = any(radius is not None for radius in r)
-    modulus = step.rule.modulus(X, r, **step.attributes) if moved else np.zeros((1,) * len(Y.shape))
+    modulus = step.rule.modulus(X, r, **state.problem.told(step)) if moved else np.zeros((1,) * len(Y.shape))
     if contaminated is not None:
         modulus = np.where(contaminated, np.inf, modulus)
     beta = state.local_rounding(step, modulus)

@@ -127,8 +127,8 @@ class Sweep:
         if all(radius is None for radius in r):
             self.noise[step.output] = lift(defect)
             return np.array(defect)
-        modulus = np.broadcast_to(step.rule.modulus(X, r, **step.attributes), Y.shape)
-        linear = step.rule.linearize(X, r, **step.attributes)
+        modulus = np.broadcast_to(step.rule.modulus(X, r, **self.problem.told(step)), Y.shape)
+        linear = step.rule.linearize(X, r, **self.problem.told(step))
         if not step.rule.is_linear(X, r):
             linear = cut(linear, modulus)
         gain = linear.magnitude([self.spread(name) for name in step.operands])
@@ -178,15 +178,23 @@ class Sweep:
         self, name: str, index: npt.NDArray[np.intp], parts: dict[str, Array] | None = None, quiet: dict[str, Array] | None = None
     ) -> Array:
         """Upper bound of |e_i| for each flat element i of `index` of the value; `parts`, `quiet` as in `bound`."""
+        return self._blocks(name, index.size, self._unit_rows(name, [(index, 1.0)]), parts, quiet)
+
+    def differences(self, name: str, index: npt.NDArray[np.intp], other: npt.NDArray[np.intp]) -> Array:
+        """Upper bound of |e_i - e_j| for each pair of flat elements i of `index`, j of `other`, i != j."""
+        return self._blocks(name, index.size, self._unit_rows(name, [(index, 1.0), (other, -1.0)]), None, None)
+
+    def _unit_rows(self, name: str, entries: list[tuple[npt.NDArray[np.intp], float]]) -> Callable[[int, int], Array]:
+        """Makes rows start to stop of functionals with these entries, one of each a row."""
         shape = self.problem.values[name].shape[1:]
 
         def rows(start: int, stop: int) -> Array:
-            chosen = index[start:stop]
-            unit = np.zeros((chosen.size, int(np.prod(shape))))
-            unit[np.arange(chosen.size), chosen] = 1.0
+            unit = np.zeros((stop - start, int(np.prod(shape))))
+            for index, entry in entries:
+                unit[np.arange(stop - start), index[start:stop]] = entry
             return unit.reshape(-1, *shape)
 
-        return self._blocks(name, index.size, rows, parts, quiet)
+        return rows
 
     def _blocks(
         self,
@@ -297,11 +305,11 @@ class Sweep:
 
     def _matters(self, step: Step, X: Operands, r: Radii) -> npt.NDArray[np.bool_]:
         """Where the step's remainder is not small beside the rounding that is born there anyway."""
-        linear = step.rule.linearize(X, r, **step.attributes)
+        linear = step.rule.linearize(X, r, **self.problem.told(step))
         born = self.problem.defects.get(step.output, np.zeros(()))
         if self.state.rounding:
             magnitude = self.problem.values[step.output].mag
-            born = step.rule.rounding(X, r, step.arithmetic, magnitude, [0.0] * len(X), **step.attributes)
+            born = step.rule.rounding(X, r, step.arithmetic, magnitude, [0.0] * len(X), **self.problem.told(step))
         return np.asarray((linear.radius + np.abs(linear.shift)) > NEGLIGIBLE * np.where(np.isfinite(born), born, 0.0))
 
 

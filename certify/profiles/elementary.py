@@ -72,7 +72,7 @@ class Accuracies:
             "and may flush results below the smallest normal number of fp32, bf16, tf32 or fp64; "
             "these have an absolute error besides, in units of u: "
             + ", ".join(f"{kernel} {units:g}" for kernel, units in _ABSOLUTE.items())
-            + "; exp is never negative."
+            + "; exp, even powers and powers of non-negative numbers are never negative."
         )
         if self.measured is None:
             return (generic,)

@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
+import numpy as np
+
 from certify.graph.model import Unsupported
 from certify.number.enclosure import Enclosure
 from certify.number.upward import Array
@@ -173,6 +175,10 @@ class Rule(Protocol):
     # `copies`: an element that may be NaN or infinite spoils its copies alone. And `deliver(*x, **attributes)`: what a kernel makes of
     # computed operands, where that is not `value` rounded into a format; `quantum` then divides what is delivered.
     # And `settles`: on known operands that hold NaN `value` gives what every kernel gives (comparisons, IsNaN, copies).
+    # And `floor(arithmetic, least, same, Y, **attributes)`: with least[i] at most every element of operand i, exact or computed
+    # (analysis/floors), a number at most every element of the result, exact or computed; `same`: all operands are one value; Y encloses
+    # the exact result. A rule with `heeds_floor` may be given the keyword `floors`, such a number for each operand: what its verbs say
+    # holds then for the deviations that stay above.
     pointwise: bool  # output element i depends on element i (after broadcasting) of each operand alone
 
     def value(self, *x: Any, **attributes: Any) -> Any:
@@ -207,6 +213,15 @@ class Rule(Protocol):
     def quantum(self, quantum: Sequence[Array | float], **attributes: Any) -> Array | float:
         """A power of two that divides f(x^) whenever quantum[i] divides x^_i; 0 if none is known."""
         ...
+
+
+def rounded_floor(arithmetic: Arithmetic, floor: float) -> float:
+    """At most what becomes of every number above `floor` that is rounded and stored: rounding is monotone, and keeps signs."""
+    if floor == 0.0 or not np.isfinite(floor):
+        return floor if floor == 0.0 else -np.inf
+    error = float(np.max(arithmetic.round(np.full(1, abs(floor)))))
+    low = float(np.nextafter(floor - error, -np.inf)) if np.isfinite(error) else -np.inf
+    return max(low, 0.0) if floor > 0.0 else low
 
 
 class UnsupportedOperator(Unsupported):

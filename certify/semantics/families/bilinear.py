@@ -325,6 +325,12 @@ class Bilinear:
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             return np.asarray(sizes / np.abs(self.value(*middles, **attributes)))
 
+    def floor(self, arithmetic: Arithmetic, least: Sequence[float], same: bool, Y: Enclosure, /, **attributes: Any) -> float:
+        """Squares, and sums of products of non-negative numbers, are not negative in any order of summation."""
+        alpha, beta = self._factors(attributes)
+        square = self.pointwise and same and len(least) == 2
+        return 0.0 if min(alpha, beta) >= 0.0 and (square or min(least) >= 0.0) else -np.inf
+
     def quantum(self, quantum: Sequence[Array | float], **attributes: Any) -> Array | float:
         """q_A q_B divides a product elementwise; nothing is claimed for sums of products."""
         if not self.pointwise:

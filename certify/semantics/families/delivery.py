@@ -75,6 +75,10 @@ class Delivery:
         """As `born` says."""
         return self.born(arithmetic, _only(X).widen(r[0]), magnitude, quantum, **attributes)
 
+    def floor(self, arithmetic: Arithmetic, least: Sequence[float], same: bool, Y: Enclosure, /, **attributes: Any) -> float:
+        """Rounding keeps signs, whatever the format."""
+        return 0.0 if least[0] >= 0.0 else -np.inf
+
     def quantum(self, quantum: Sequence[Array | float], **attributes: Any) -> Array | float:
         return quantum[0]
 
@@ -105,15 +109,6 @@ class Clipped(Delivery):
     def quantum(self, quantum: Sequence[Array | float], **attributes: Any) -> Array | float:
         """Both what is not clipped and the ends are multiples of it."""
         return np.minimum(quantum[0], 0.5)
-
-
-@dataclass(frozen=True, slots=True)
-class Loose(Delivery):
-    """A delivery of which only the distance is known: the kernel may deliver something else than a rounded copy."""
-
-    def quantum(self, quantum: Sequence[Array | float], **attributes: Any) -> Array | float:
-        """Nothing is known."""
-        return 0.0
 
 
 def _only(X: Operands) -> Enclosure:

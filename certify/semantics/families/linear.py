@@ -13,7 +13,7 @@ import numpy as np
 
 from certify.number.enclosure import Enclosure
 from certify.number.upward import UNIT_ROUNDOFF, Array, add_up, down, inflate, lift, up
-from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, Tangents
+from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, Tangents, rounded_floor
 from certify.semantics.families.broadcast import Shape
 
 
@@ -42,6 +42,7 @@ class Linear:
     kernel:    (arithmetic, Sizes) -> rounding.
     interval:  an exact enclosure where it can be had.
     divisor:   quantum, the power of two that divides the result; None claims nothing.
+    adds:      True if kernels only add elements up, and at most divide by their number: what is not negative stays so.
     infinities: "points" for a sum in which one infinite term (a mask) is the result, whatever is added to it.
     """
 
@@ -61,6 +62,7 @@ class Linear:
     pointwise: bool = False
     nonlinear: bool = False
     infinities: str = "none"
+    adds: bool = False
 
     def value(self, *x: Any, **attributes: Any) -> Any:
         """L x."""
@@ -140,6 +142,13 @@ class Linear:
         born = self.kernel(arithmetic, Sizes(operands, magnitude, quantum, terms), **attributes)
         masked = self._masked(given)
         return born if masked is None else np.where(np.isinf(masked), 0.0, born)  # infinity plus a finite number rounds to itself
+
+    def floor(self, arithmetic: Arithmetic, least: Sequence[float], same: bool, Y: Enclosure, /, **attributes: Any) -> float:
+        """Sums of non-negative numbers are not negative in any order; a single addition is at least the floors' sum, rounded."""
+        if not self.adds or min(least) < 0.0:
+            return -np.inf
+        added = sum(least) * (1.0 - 2.0**-50)
+        return rounded_floor(arithmetic, added) if self.pointwise and len(least) == 2 and self.divisor is not None else 0.0
 
     def quantum(self, quantum: Sequence[Array | float], **attributes: Any) -> Array | float:
         """As `divisor` says; 0 if it says nothing."""

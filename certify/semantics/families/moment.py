@@ -148,6 +148,10 @@ class Moment:
         ways = [kernel.centred(most)] if style == "centred" else [kernel.uncentred(most)] if style == "uncentred" else []
         return np.asarray(group.join(ways[0] if ways else np.maximum(kernel.centred(most), kernel.uncentred(most))))
 
+    def floor(self, arithmetic: Arithmetic, least: Sequence[float], same: bool, Y: Enclosure, /, **attributes: Any) -> float:
+        """A mean of squares is not negative; a variance computed as a difference of means may be."""
+        return -np.inf if self.centred else 0.0
+
     def quantum(self, quantum: Sequence[Array | float], *, axes: tuple[int, ...], style: str = "any") -> Array | float:
         return 0.0
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from certify.number.enclosure import Enclosure
 from certify.number.upward import Array, add_up
-from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, Tangents
+from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, Tangents, rounded_floor
 from certify.semantics.families.index_map import IndexMap, copied, frozen, remembered, rows_of
 
 
@@ -188,6 +188,11 @@ class Movement:
         numerator, denominator = fill.as_integer_ratio()
         lowest_bit = (numerator & -numerator) / denominator
         return float(np.max(arithmetic.round(np.abs(np.full(1, fill)), lowest_bit)))
+
+    def floor(self, arithmetic: Arithmetic, least: Sequence[float], same: bool, Y: Enclosure, /, **attributes: Any) -> float:
+        """A copy is above the floor of what it may be copied from; what the operator fills in is in Y."""
+        copied_from = [number for i, number in enumerate(least) if i not in self.steering]
+        return rounded_floor(arithmetic, min([*copied_from, float(Y.lo.min(initial=np.inf))]))
 
     def quantum(self, quantum: Sequence[Array | float], **attributes: Any) -> Array | float:
         """The smallest quantum of all copied operands divides every copy; a constant filled in that is not 0 makes it unknown."""

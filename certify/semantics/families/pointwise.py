@@ -19,7 +19,7 @@ import numpy as np
 
 from certify.number.enclosure import Enclosure, add
 from certify.number.upward import Array, add_up, mul_up
-from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii
+from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, rounded_floor
 from certify.semantics.families.critical import (
     Function,
     by_range,
@@ -63,6 +63,8 @@ class Pointwise:
     kernel:   the profile's word for it; default the name in lower case.
     born:     (arithmetic, kernel, reach, magnitude, quantum, **attributes) -> rounding, `reach` enclosing every computed x.
     divisor:  (quantum, **attributes) -> a power of two that divides the result.
+    least:    (floor, **attributes) -> a number at most phi(x) for every x >= floor in the domain; kernels keep its sign. None: unknown.
+    heeds_floor: whether the verbs use the floors of their operand (contract.Rule): for functions that are singular below.
     """
 
     name: str
@@ -78,6 +80,8 @@ class Pointwise:
     nonlinear: bool = True
     outputs: int = 1
     pointwise: bool = True
+    least: Callable[..., float] | None = None
+    heeds_floor: bool = False
 
     def enclose(self, X: Operands, **attributes: Any) -> Enclosure:
         """The range of phi over X; the limits of phi where X leaves its domain or touches a singularity."""
@@ -93,9 +97,9 @@ class Pointwise:
         """Only without any deviation; a function straight over X +- r shows in a radius of zero."""
         return r[0] is None
 
-    def linearize(self, X: Operands, r: Radii, **attributes: Any) -> Linearization:
+    def linearize(self, X: Operands, r: Radii, floors: Sequence[float] = (), **attributes: Any) -> Linearization:
         """Narrowest of the ways above."""
-        slope, D, _ = self._analyse(X, r, attributes)
+        slope, D, _ = self._analyse(X, r, floors, attributes)
         shift, radius = _centred(D)
         deviates = r[0] is not None
         zero = np.zeros(shift.shape)
@@ -107,28 +111,43 @@ class Pointwise:
             radius=radius,
         )
 
-    def modulus(self, X: Operands, r: Radii, **attributes: Any) -> Array:
+    def modulus(self, X: Operands, r: Radii, floors: Sequence[float] = (), **attributes: Any) -> Array:
         """The least of |L| r + |shift| + radius, r max |phi'|, and the width of phi's range where that was needed."""
-        slope, D, variation = self._analyse(X, r, attributes)
+        slope, D, variation = self._analyse(X, r, floors, attributes)
         shift, radius = _centred(D)
         radii = np.zeros(shift.shape) if r[0] is None else r[0]
         return np.minimum(variation, add_up(mul_up(np.abs(slope), radii), np.abs(shift), radius))
 
     def rounding(
-        self, X: Operands, r: Radii, arithmetic: Arithmetic, magnitude: Array, quantum: Sequence[Array | float], **attributes: Any
+        self,
+        X: Operands,
+        r: Radii,
+        arithmetic: Arithmetic,
+        magnitude: Array,
+        quantum: Sequence[Array | float],
+        floors: Sequence[float] = (),
+        **attributes: Any,
     ) -> Array:
         """As `born` says."""
         kernel = self.kernel or self.name.lower()
-        return self.born(arithmetic, kernel, _reach(_operand(X), r[0]), magnitude, quantum[0], **attributes)
+        return self.born(arithmetic, kernel, _reach(_operand(X), r[0], floors), magnitude, quantum[0], **attributes)
+
+    def floor(self, arithmetic: Arithmetic, least: Sequence[float], same: bool, Y: Enclosure, /, **attributes: Any) -> float:
+        """As `least` says, less one rounding and what the kernel may err by where that is above zero."""
+        found = -np.inf if self.least is None else self.least(least[0], **attributes)
+        if not found > 0.0:
+            return rounded_floor(arithmetic, found)
+        error = float(np.max(arithmetic.elementary(self.kernel or self.name.lower(), np.full(1, found))))
+        return rounded_floor(arithmetic, max(found * (1.0 - 2.0**-48) - error, 0.0))
 
     def quantum(self, quantum: Sequence[Array | float], **attributes: Any) -> Array | float:
         """As `divisor` says."""
         return self.divisor(quantum[0], **attributes)
 
-    def _analyse(self, X: Operands, r: Radii, attributes: dict[str, Any]) -> tuple[Array, Enclosure, Array]:
+    def _analyse(self, X: Operands, r: Radii, floors: Sequence[float], attributes: dict[str, Any]) -> tuple[Array, Enclosure, Array]:
         """Slope L, enclosure of the remainder, and an upper bound of |phi(x + d) - phi(x)|."""
         phi, x = self.function(**attributes), _operand(X)
-        Y = _reach(x, r[0])
+        Y = _reach(x, r[0], floors)
         radii = np.zeros(Y.shape) if r[0] is None else np.broadcast_to(np.asarray(r[0], dtype=np.float64), Y.shape)
         if Y.shape != x.shape:
             x = x.map(lambda a: np.broadcast_to(a, Y.shape))
@@ -155,9 +174,10 @@ def _operand(X: Operands) -> Enclosure:
     return X[0]
 
 
-def _reach(X: Enclosure, r: Array | None) -> Enclosure:
-    """X + [-r, r], exactly where float64 holds it."""
-    return X if r is None else add(X, Enclosure(-r, np.asarray(r)))
+def _reach(X: Enclosure, r: Array | None, floors: Sequence[float] = ()) -> Enclosure:
+    """X + [-r, r], exactly where float64 holds it, without what lies below the floor."""
+    Y = X if r is None else add(X, Enclosure(-r, np.asarray(r)))
+    return Enclosure(np.maximum(Y.lo, np.minimum(X.lo, floors[0])), Y.hi) if r is not None and len(floors) else Y
 
 
 def _centred(D: Enclosure) -> tuple[Array, Array]:
@@ -181,6 +201,7 @@ def _with_taylor(phi: Function, x: Enclosure, Y: Enclosure, r: Array, slope: Arr
     E = by_taylor(near, bend, tangent, r)
     with np.errstate(invalid="ignore"):
         settled = (bend.hi - bend.lo <= 2.0**-6 * bend.mag) | (D.hi - D.lo <= _NOISE * np.minimum(np.abs(phi.value.f(x.mid)), 1.0))
+    settled &= np.isfinite(bend.mag)  # at a singularity nothing is
     if phi.kinks:
         kinked = phi.kinked(Y)
         E = Enclosure(np.where(kinked, -np.inf, E.lo), np.where(kinked, np.inf, E.hi))

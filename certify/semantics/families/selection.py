@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from certify.number.enclosure import Enclosure
 from certify.number.upward import Array, add_up, down, mul_up, up
-from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, Tangents
+from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, Tangents, rounded_floor
 from certify.semantics.families.index_map import IndexMap, Indices, copied, frozen, remembered, rows_of
 
 Flags: TypeAlias = npt.NDArray[np.bool_]
@@ -120,6 +120,11 @@ class Selection:
     ) -> Array:
         """The result is one of the stored operands: rounded only if it is delivered in a narrower format."""
         return copied(arithmetic, magnitude, quantum)
+
+    def floor(self, arithmetic: Arithmetic, least: Sequence[float], same: bool, Y: Enclosure, /, **attributes: Any) -> float:
+        """The largest of one element from each operand is above each floor; what else is selected is above one of them."""
+        chosen = max(least) if self.pointwise and self.sign > 0 else min(least)
+        return rounded_floor(arithmetic, min(chosen, float(Y.lo.min(initial=0.0))) if not self.pointwise else chosen)
 
     def quantum(self, quantum: Sequence[Array | float], **attributes: Any) -> Array | float:
         return min((float(np.min(q)) for q in quantum if np.size(q)), default=0.0)

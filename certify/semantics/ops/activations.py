@@ -352,7 +352,7 @@ def prelu(e: Expansion) -> Parts:
 
 
 register(
-    Pointwise("Relu", 6, lambda x: scalar.maximum(x, 0), lambda: RELU, born=selection, divisor=keep),
+    Pointwise("Relu", 6, lambda x: scalar.maximum(x, 0), lambda: RELU, born=selection, divisor=keep, least=lambda low: max(low, 0.0)),
     Pointwise("LeakyRelu", 6, leaky, of_leaky, born=born_leaky),
     Composite("PRelu", 7, ("X", "slope"), prelu),
     Composite("HardSigmoid", 6, ("X",), hard_sigmoid),

@@ -177,6 +177,7 @@ def _addition(name: str, since: int) -> Linear:
         _least_quantum,
         pointwise=True,
         infinities="points",
+        adds=True,
     )
 
 
@@ -209,6 +210,7 @@ def _sum(since: int) -> Linear:
         _add_interval,
         _least_quantum,
         pointwise=True,
+        adds=True,
     )
 
 
@@ -228,6 +230,7 @@ register(
             _elementwise_extent,
             _variadic_mean_rounding,
             pointwise=True,
+            adds=True,
         )
         for since in (8, 13)
     ),

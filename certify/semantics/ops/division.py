@@ -52,6 +52,12 @@ def _over(numerator: Array, denominator: Array) -> Array:
     return inflate(np.where(denominator > 0.0, np.where(np.isnan(quotient), np.inf, quotient), np.inf), 2)
 
 
+def _nearest_to_zero(b: Enclosure, rb: Array, floors: Sequence[float]) -> Array:
+    """At most |b + e|: min |b| - r_b, or the divisor's floor where that is positive."""
+    low = np.maximum(down(b.mig - rb), 0.0)
+    return np.maximum(low, np.minimum(b.mig, max(floors[1], 0.0))) if len(floors) else low
+
+
 @dataclass(frozen=True, slots=True)
 class Quotient:
     """The rule of Div.
@@ -74,6 +80,7 @@ class Quotient:
     outputs: int = 1
     nonlinear: bool = True
     pointwise: bool = True
+    heeds_floor: bool = True
 
     def value(self, *x: Any, **_: Any) -> Any:
         rank = max(v.ndim for v in x)
@@ -92,7 +99,7 @@ class Quotient:
         b = X[1]
         return r[1] is None and b is not None and b.is_point and bool(np.all(b.lo != 0.0))
 
-    def linearize(self, X: Operands, r: Radii, **_: Any) -> Linearization:
+    def linearize(self, X: Operands, r: Radii, floors: Sequence[float] = (), **_: Any) -> Linearization:
         """L and its remainder as the class says; L is 0 where the divisor's middle is 0 (the radius is infinite there)."""
         a, b = _aligned(X)
         rank = len(a.shape)
@@ -101,7 +108,7 @@ class Quotient:
         b0 = np.where(safe, b.mid, np.inf)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             q0 = np.where(safe, a.mid / np.where(safe, b.mid, 1.0), 0.0)
-        radius, usable = self._remainder(a, b, (ra, rb), q0)
+        radius, usable = self._remainder(a, b, (ra, rb), q0, floors)
         q0, b0 = np.where(usable, q0, 0.0), np.where(usable, b0, np.inf)
         shapes = (X[0].shape, X[1].shape)  # type: ignore[union-attr]
         shape = broadcast_shape(shapes)
@@ -127,12 +134,12 @@ class Quotient:
         return Linearization(push, pull, magnitude, zero, radius, terms)
 
     def _remainder(
-        self, a: Enclosure, b: Enclosure, r: tuple[Array | None, Array | None], q0: Array
+        self, a: Enclosure, b: Enclosure, r: tuple[Array | None, Array | None], q0: Array, floors: Sequence[float]
     ) -> tuple[Array, npt.NDArray[np.bool_]]:
         """(radius, where L is used). q0's own rounding, u |q0| + 2^-1074, counts as a part of |q - q0|."""
         ra, rb = (np.zeros((1,) * b.lo.ndim) if v is None else v for v in r)
         thin = not np.any(b.rad) and not np.any(rb)
-        low = np.maximum(down(b.mig - rb), 0.0) if not thin else b.mig
+        low = _nearest_to_zero(b, rb, floors) if not thin else b.mig
         s = add_up(b.rad, rb)
         size = np.abs(q0)
         off = _over(add_up(a.rad, mul_up(size, b.rad)), b.mig)
@@ -144,11 +151,11 @@ class Quotient:
         usable = (low > 0.0) & np.isfinite(q0) & np.isfinite(radius)
         return np.where(usable, radius, np.where(moves | (low == 0.0), np.inf, 0.0)), usable
 
-    def modulus(self, X: Operands, r: Radii, **_: Any) -> Array:
+    def modulus(self, X: Operands, r: Radii, floors: Sequence[float] = (), **_: Any) -> Array:
         """|f(x + d) - f(x)| = |d - q e| / |b + e| <= (r_a + max|q| r_b) / (min |b| - r_b)."""
         a, b = _aligned(X)
         ra, rb = (np.zeros((1,) * b.lo.ndim) if v is None else v for v in _radii(X, r, len(a.shape)))
-        low = b.mig if not np.any(rb) else np.maximum(down(b.mig - rb), 0.0)
+        low = b.mig if not np.any(rb) else _nearest_to_zero(b, rb, floors)
         q = _over(a.mag, b.mig)
         top = add_up(ra, np.where(rb > 0.0, mul_up(q, rb), 0.0))
         return np.where((top > 0.0) | (low == 0.0), _over(top, low), 0.0)
@@ -170,6 +177,10 @@ class Quotient:
         with np.errstate(under="ignore", over="ignore"):
             shifted = (align(q, b.ndim) if q.ndim else q) / np.abs(b)
         return np.where(np.isfinite(shifted), shifted, 0.0)
+
+    def floor(self, arithmetic: Arithmetic, least: Sequence[float], same: bool, Y: Enclosure, /, **attributes: Any) -> float:
+        """A quotient of a non-negative and a positive number is not negative."""
+        return 0.0 if least[0] >= 0.0 and least[1] > 0.0 else -np.inf
 
     def quantum(self, quantum: Sequence[Array | float], **_: Any) -> Array | float:
         """Nothing is known without the divisor."""

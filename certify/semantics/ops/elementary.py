@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -225,14 +226,23 @@ def of_power(exponent: float = 1.0) -> Function:
     )
 
 
+def _least_reciprocal(low: float) -> float:
+    return 0.0 if low > 0.0 else -math.inf
+
+
+def _least_power(low: float, exponent: float = 1.0) -> float:
+    """Even powers, and powers of what is not negative, are not negative."""
+    return 0.0 if low >= 0.0 or exponent % 2.0 == 0.0 else -math.inf
+
+
 register(
     Pointwise("Neg", 6, lambda x: -x, lambda: NEG, born=selection, divisor=keep, nonlinear=False),
-    Pointwise("Abs", 6, abs, lambda: ABS, born=selection, divisor=keep),
-    Pointwise("Exp", 6, scalar.exp, lambda: EXP),
-    Pointwise("Log", 6, scalar.log, lambda: LOG),
-    Pointwise("Sqrt", 6, scalar.sqrt, lambda: SQRT),
-    Pointwise("Reciprocal", 6, lambda x: 1 / x, lambda: RECIPROCAL),
-    Pointwise("Pow", 1, power, of_power, domain="certify"),
+    Pointwise("Abs", 6, abs, lambda: ABS, born=selection, divisor=keep, least=lambda low: max(low, 0.0)),
+    Pointwise("Exp", 6, scalar.exp, lambda: EXP, least=lambda low: 0.0),
+    Pointwise("Log", 6, scalar.log, lambda: LOG, heeds_floor=True),
+    Pointwise("Sqrt", 6, scalar.sqrt, lambda: SQRT, least=lambda low: math.sqrt(max(low, 0.0)), heeds_floor=True),
+    Pointwise("Reciprocal", 6, lambda x: 1 / x, lambda: RECIPROCAL, least=_least_reciprocal, heeds_floor=True),
+    Pointwise("Pow", 1, power, of_power, domain="certify", least=_least_power, heeds_floor=True),
     Pointwise("Sin", 7, scalar.sin, lambda: SIN),
     Pointwise("Cos", 7, scalar.cos, lambda: COS),
     Pointwise("Tan", 7, scalar.tan, lambda: TAN),

@@ -166,6 +166,7 @@ register(
             _extent,
             _sum_rounding,
             divisor=_sum_quantum,
+            adds=True,
             static=frozenset({"axes"}) if since >= 13 else frozenset(),
         )
         for since in (1, 11, 13)
@@ -180,6 +181,7 @@ register(
             _mean_back,
             _extent,
             _mean_rounding,
+            adds=True,
             static=frozenset({"axes"}) if since >= 18 else frozenset(),
         )
         for since in (1, 11, 13, 18)
