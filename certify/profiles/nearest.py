@@ -10,7 +10,7 @@ from certify.profiles.arithmetic import NearestArithmetic
 from certify.profiles.elementary import Accuracies
 from certify.profiles.order import Order
 
-CONTRACTIONS = frozenset(("MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum"))
+CONTRACTIONS = frozenset(("MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum", "RescaledMatMul"))
 
 
 def stored_format(declared: Format, dtype: Format | None) -> Format:

@@ -17,6 +17,7 @@ from certify.semantics.families.accumulation import Accumulation
 from certify.semantics.families.bilinear import Bilinear
 from certify.semantics.families.block import Block, Part
 from certify.semantics.families.linear import Linear
+from certify.semantics.families.rescaled import Rescaled
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,8 @@ def factors(step: Step, operands: Sequence[Any]) -> Factors | None:
     build = _BUILDERS.get(step.rule.name) if step.rule.domain == "" else None
     if (step.rule.domain, step.rule.name) == ("certify", "Gemm"):
         build = _accumulation
+    if isinstance(step.rule, Rescaled):
+        build = _rescaled
     return None if build is None else build(list(operands), step.attributes)
 
 
@@ -67,6 +70,15 @@ def _matmul(operands: Sequence[Any], _: dict[str, Any]) -> Factors:
         return y if not row else y[..., 0] if column else y[..., 0, :]
 
     return Factors(left, right, shape)
+
+
+def _rescaled(operands: Sequence[Any], attributes: dict[str, Any]) -> Factors:
+    """The scale comes after the sum, the addend last."""
+    plain = _matmul(operands[:2], {})
+    alpha = attributes.get("alpha", 1.0)
+    C = operands[2] if len(operands) > 2 else None
+    addend = None if C is None else _ranked(C, max(x.ndim for x in operands[:2]))
+    return Factors(plain.left, plain.right, plain.shape, float(attributes["root"] ** -0.5 if alpha is None else alpha), addend)
 
 
 def _accumulation(operands: Sequence[Any], _: dict[str, Any]) -> Factors:
@@ -166,7 +178,7 @@ def products_of(step: Step, shapes: Sequence[tuple[int, ...]]) -> int:
     """How many products a bilinear or linear operator on operands of these shapes adds up; 0 for every other one."""
     if isinstance(step.rule, Block):
         return sum(products_of(_part(step, part), part.of(shapes)) for part in step.attributes["chain"] if part.is_head)
-    if isinstance(step.rule, Bilinear | Accumulation):
+    if isinstance(step.rule, Bilinear | Accumulation | Rescaled):
         extent = step.rule.form.extent(*shapes[:2], **step.attributes)
         return int(np.prod(extent.shape) * extent.terms)
     if isinstance(step.rule, Linear):
@@ -177,7 +189,7 @@ def products_of(step: Step, shapes: Sequence[tuple[int, ...]]) -> int:
 
 def is_product(step: Step) -> bool:
     """True if `factors` knows the step, or the products in a block, as products of matrices."""
-    return isinstance(step.rule, Block | Accumulation) or (step.rule.domain == "" and step.rule.name in _BUILDERS)
+    return isinstance(step.rule, Block | Accumulation | Rescaled) or (step.rule.domain == "" and step.rule.name in _BUILDERS)
 
 
 def addends(step: Step, operands: Sequence[Any]) -> tuple[Any, int] | None:

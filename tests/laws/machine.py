@@ -91,6 +91,11 @@ class Machine:
     def underflow(self) -> float:
         return 2.0 ** (self.emin - self.precision)
 
+    @property
+    def eta(self) -> float:
+        """That of the storage format, as its record says."""
+        return 2.0 ** (self.emin - self.precision)
+
     def _half_ulp(self, magnitude: Array, precision: int, underflow: bool = True) -> Array:
         floor = 2.0 ** (self.emin - precision) if underflow else 0.0
         with np.errstate(invalid="ignore"):

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from certify.graph import tensors
 from certify.graph.domains import operators
 from certify.graph.model import InvalidModel, Node, Shape, Unsupported, Value
-from certify.graph.passes import control_flow, fold_constants, infer_shapes, sequences
+from certify.graph.passes import control_flow, flex_attention, fold_constants, infer_shapes, sequences
 from certify.graph.passes.inline_functions import Key, arguments, domain_of, with_arguments
 from certify.graph.structure import captured, label, ordered
 
@@ -90,6 +90,8 @@ class Tracer:
                 control_flow.trace(self, node, frame)
             elif key[0] == "" and sequences.concerns(self, node, frame):
                 sequences.trace(self, node, frame)
+            elif key[:2] == flex_attention.OPERATOR:
+                flex_attention.trace(self, node, frame)
             else:
                 self.emit(node, frame)
 

@@ -111,6 +111,15 @@ class Clipped(Delivery):
         return np.minimum(quantum[0], 0.5)
 
 
+@dataclass(frozen=True, slots=True)
+class Loose(Delivery):
+    """A delivery of which only the distance is known: the kernel may deliver something else than a rounded copy."""
+
+    def quantum(self, quantum: Sequence[Array | float], **attributes: Any) -> Array | float:
+        """Nothing is known."""
+        return 0.0
+
+
 def _only(X: Operands) -> Enclosure:
     operand = X[0]
     if operand is None:

@@ -24,7 +24,7 @@ from certify.number.upward import TINY, UNIT_ROUNDOFF, Array, add_up, down, infl
 from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, Tangents
 
 _OUT = 1.0 + 2.0**-48  # 32 u: 16 ulps of the library's functions
-_IN = 1.0 - 2.0**-48
+INWARD = 1.0 - 2.0**-48
 _STEEP = 690.0  # exp of more is not formed: what it multiplies would overflow
 
 
@@ -37,7 +37,7 @@ def exp_up(x: Array) -> Array:
 def exp_down(x: Array) -> Array:
     """<= exp(x); 0 below TINY."""
     with np.errstate(over="ignore", under="ignore"):
-        y = np.exp(x) * _IN
+        y = np.exp(x) * INWARD
     return np.where(y < TINY, 0.0, np.minimum(y, np.finfo(np.float64).max))
 
 
@@ -99,7 +99,7 @@ def _log_sum(x: Array, sign: int) -> Array:
 def log_probabilities(X: Enclosure) -> Enclosure:
     """y over the box X, groups along the last axis: -log1p(T) where T is of use, x - log sum exp elsewhere."""
     with np.errstate(over="ignore", under="ignore"):
-        hi = -(np.log1p(odds(X.hi, X.lo, -1)) * _IN)
+        hi = -(np.log1p(odds(X.hi, X.lo, -1)) * INWARD)
         lo = -(np.log1p(odds(X.lo, X.hi, 1)) * _OUT)
     lse = Enclosure(_log_sum(X.lo, -1), _log_sum(X.hi, 1))
     direct = subtract(X, lse)
@@ -367,7 +367,7 @@ def kernel_error(wide: Enclosure, arithmetic: Arithmetic, logarithm: bool) -> Ar
     v = float(up(np.asarray(u / (1.0 - u))))
     A = add_up(alpha, eta)
     h = add_up(mul_up(u, farthest), a)
-    decay = mul_up(1.0 - u, nearest) * _IN
+    decay = mul_up(1.0 - u, nearest) * INWARD
     tail = exp_up(up(a - decay))
     with np.errstate(invalid="ignore", over="ignore"):
         Z = add_up(sum_up(np.minimum(mul_up(q, expm1_up(h)), tail), axis=-1, keepdims=True), mul_up(float(n), A))

@@ -36,6 +36,17 @@ class Writer:
         self.primitives.append(Primitive(kind, operands, name, attributes, inner=output is None, domain=domain, like=self.like))
         return name
 
+    def step(
+        self, kind: str, *operands: str | None, inner: bool = False, domain: str = "", output: str | None = None, **attributes: Any
+    ) -> str:
+        """One more primitive, rounded into storage unless it is inner, whatever its name."""
+        name = output or self.fresh()
+        self.primitives.append(Primitive(kind, operands, name, attributes, inner, domain, like=self.like))
+        return name
+
+    def reshape(self, x: str, shape: Sequence[int], output: str | None = None, inner: bool = False) -> str:
+        return self.step("Reshape", x, output=output, inner=inner, shape=np.asarray(shape, dtype=np.int64), allowzero=1)
+
     def moved(self, kind: str, x: str, *more: str, **attributes: Any) -> str:
         """Copies of x in the format of x, so that what is cut from a constant is one."""
         name = self.fresh()

@@ -181,7 +181,7 @@ def _where_spread(X: Operands) -> Enclosure:
     return Enclosure(np.minimum(x_lo, y_lo), np.maximum(x_hi, y_hi))
 
 
-def _where_undecided(flags: list[Flags], X: Operands) -> Flags:
+def where_undecided(flags: list[Flags], X: Operands) -> Flags:
     shapes = [x.shape for x in X if x is not None]
     rank = max(len(s) for s in shapes)
     flag = aligned(flags[0], np.zeros((1,) * rank))[0]
@@ -205,5 +205,5 @@ register(
     _steered("Scatter", 9, scatter_elements, _everything, _scatter_undecided),
     _steered("ScatterElements", 11, scatter_elements, _everything, _scatter_undecided),
     _steered("ScatterND", 11, scatter_nd, _everything, _scatter_undecided),
-    Movement("Where", 9, ("condition", "X", "Y"), where, steering=(0,), spread=_where_spread, undecided=_where_undecided),
+    Movement("Where", 9, ("condition", "X", "Y"), where, steering=(0,), spread=_where_spread, undecided=where_undecided),
 )
