@@ -144,12 +144,14 @@ def kernel_error(wide: Enclosure, arithmetic: Arithmetic) -> Array:
     all keys at once. With t_j = m - x_j >= 0, u and eta of the kernel's format, exp (or 2^x) good to rho |result| + alpha:
 
     - Arguments: (x - m) c, c = log2(e) say, is off by at most 4u (the difference); x c - m c, the constant and both products rounded,
-      fused or not, by at most 4u (M + the difference), M >= |m_b|. The latter is covered while no score is larger than
-      1 / (16u), with M the largest |score|; beyond, only with all keys at once, M = |m|. Along one key the differences add up to
-      t_j: with a = rho / (1 - rho) the exponents of its exponentials are together off by at most h_j = (R + 1) (a + 4u M) + 4u t_j.
-    - Each exponential errs by A = alpha + eta besides; with the others at most exp(a + 4u M) + A that is
-      B = (R + 1) A exp(R (a + 4u M + A)) a weight. A masked score may be the lowest number of storage instead of -inf, in kernels
-      that form (x - m) c: a weight of at most exp(h - t) at t = max + m.
+      fused or not, by at most 4u (|m_b| + the difference). Along one key the differences add up to t_j, and m - m_b <= t_j, so that
+      with a = rho / (1 - rho) the exponents of its exponentials are together off by at most
+      h_j = (R + 1) (a + 4u |m|) + 4u t_j + (4u (R + 1) t_j if R > 0). With blocks, x c - m c is covered while no score that is not
+      masked exceeds 1 / (16u); beyond, the last term is not needed.
+    - Each exponential errs by A = alpha + eta besides. The others of its key are together at most exp(R (a + 4u |m| + A) + 4u R tau), tau
+      the difference that it belongs to, at most 1 / (8u) where that term is needed: B = (R + 1) A exp(R (a + 4u |m| + A + 1/2)) a
+      weight. A masked score may be the lowest number of storage instead of -inf, in kernels that form (x - m) c: a weight of at most
+      exp(h - t) at t = max + m.
     - S = sum exp(-t_j) >= 1: s / S = 1 + (at most Z), Z = sum min(p_j expm1(h_j), tail_j) + n B,
       tail_j = exp(h_j - t_j) at the least t_j, times n - 1 additions' and R products' 1 + u. As in families/softmax,
       log s is off by g = Z / (1 - Z) + (n - 1 + R) v, v = u / (1 - u), if Z < 1.
@@ -161,20 +163,22 @@ def kernel_error(wide: Enclosure, arithmetic: Arithmetic) -> Array:
     n = wide.shape[-1]
     u, eta = arithmetic.unit_roundoff, arithmetic.underflow
     rho, alpha = arithmetic.accuracy("exp")
-    if n == 0 or rho + alpha >= 1.0 or 4.0 * u >= 0.5:
+    if n == 0 or rho + alpha >= 1.0 or u >= 0.5:
         return np.full(wide.shape, np.inf)
     R, A = max(0, -(-n // BLOCK) - 1), float(add_up(alpha, eta))
     v, a = float(up(np.asarray(u / (1.0 - u)))), float(up(np.asarray(rho / float(down(np.asarray(1.0 - rho))))))
     most = add_up(exp_up(add_up(mul_up(2.0 * R + 4.0, v))), 2.0 * eta)
+    if 4.0 * u * (R + 2) >= 0.5:
+        return np.full(wide.shape, most)
     with np.errstate(invalid="ignore", over="ignore"):
         top = Enclosure(np.max(wide.lo, axis=-1, keepdims=True), np.max(wide.hi, axis=-1, keepdims=True))
         t = subtract(top, wide)
         far, near = np.maximum(t.hi, 0.0), np.where(np.isnan(t.lo), 0.0, np.maximum(t.lo, 0.0))
-        each = add_up(a, mul_up(4.0 * u, _size(wide, top, u)))
-        start = mul_up(float(R + 1), each)
-        h = add_up(start, mul_up(4.0 * u, far))
-        tail = exp_up(up(start - mul_up(1.0 - 4.0 * u, near) * INWARD))
-        B = mul_up(float(R + 1), A, exp_up(mul_up(float(R), add_up(each, A))))
+        each = add_up(a, mul_up(4.0 * u, top.mag))
+        start, share = mul_up(float(R + 1), each), 4.0 * u * (1.0 + (R + 1 if R else 0) * _moderate(wide, u))
+        h = add_up(start, mul_up(share, far))
+        tail = exp_up(up(start - mul_up(1.0 - share, near) * INWARD))
+        B = mul_up(float(R + 1), A, exp_up(mul_up(float(R), add_up(each, A, 0.5))))
         B = add_up(B, _sentinel(wide, top, start, 1.0 - 4.0 * u, arithmetic))
         p = probabilities(wide).hi
         Z = add_up(sum_up(np.minimum(mul_up(p, expm1_up(h)), tail), axis=-1, keepdims=True), mul_up(float(n), B))
@@ -187,11 +191,10 @@ def kernel_error(wide: Enclosure, arithmetic: Arithmetic) -> Array:
     return np.where(lowest | np.isnan(off), most, np.minimum(off, most))
 
 
-def _size(wide: Enclosure, top: Enclosure, u: float) -> Array:
-    """M: the largest |score| that is not masked, |m| beyond 1 / (16u)."""
+def _moderate(wide: Enclosure, u: float) -> Array:
+    """1 where no score that is not masked exceeds 1 / (16u), else 0."""
     shown = np.where(wide.hi == -np.inf, 0.0, wide.mag)
-    largest = shown.max(axis=-1, keepdims=True)
-    return np.where(16.0 * u * largest <= 1.0, largest, top.mag)
+    return np.where(16.0 * u * shown.max(axis=-1, keepdims=True) <= 1.0, 1.0, 0.0)
 
 
 def _sentinel(wide: Enclosure, top: Enclosure, start: Array, slope: float, arithmetic: Arithmetic) -> Array:

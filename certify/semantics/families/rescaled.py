@@ -34,7 +34,8 @@ def _number(alpha: float | None, root: int) -> tuple[float, float]:
 class Rescaled:
     """The rule over `product`, alpha A B + C with attribute alpha; its attributes:
 
-    alpha: a number; None: 1 / sqrt(root). prescaled: kernels may store both factors times sqrt(alpha).
+    alpha: a number; None: 1 / sqrt(root).
+    prescaled: kernels may store both factors times sqrt(alpha), or one times alpha, or times either and log2(e).
     unnormalized: partial sums may be up to `terms` times as large (weights of a softmax, divided by their sum at the end).
     """
 
@@ -100,7 +101,7 @@ class Rescaled:
         prescaled: bool = False,
         unnormalized: bool = False,
     ) -> Array:
-        """Twice the product's own bound, the roundings of the scale, and with an addend one more store.
+        """Twice the product's own bound (once where nothing is scaled), the roundings of the scale, and with an addend one more store.
 
         Scaling by a power of two changes no rounding but for underflow. Numbers scaled by s, 1 <= s < 2, round with errors at most
         twice as large before they are scaled back, since half an ulp at s x is at most twice that at x: so twice the bound of a dot
@@ -108,7 +109,7 @@ class Rescaled:
 
         On the path of each product lie at most k roundings of the kernel's format of a scale (alpha or 1 / alpha, two of its own;
         sqrt(alpha), two and twice; its products) or of a product of numbers wider than storage: gamma_k of all products, k = 8, or
-        2 where alpha is 1. An addend that is added later finds a sum that was stored.
+        2 where only weights are. An addend that is added later finds a sum that was stored.
 
         prescaled: each factor times sqrt(alpha) or alpha, a constant of storage that the standard's definition works out in fp32
         (off by kappa = u_T + 2^-22 (1 + u_T)), is stored, which at the factor's own scale is at most 2 half_ulp + underflow.
@@ -125,19 +126,20 @@ class Rescaled:
         u, eta, storage = arithmetic.unit_roundoff, arithmetic.underflow, arithmetic.storage
         terms = max(1, self.form.extent(A.shape, B.shape).terms)
         moved: Array = np.zeros((1,) * np.ndim(magnitude))
-        if prescaled and a != 1.0:
+        scales = prescaled or unnormalized or a != 1.0
+        if prescaled:
             rho = [self._stored(arithmetic, x.mag, abs(a)) for x in wide]
             moved = self.product.modulus((*wide, None), (*rho, None), alpha=a)
             radii = tuple(p if q is None else add_up(p, q) for p, q in zip(rho, r, strict=False)) + tuple(r[2:])
         C = X[2] if len(X) > 2 else None
         c = 0.0 if C is None else C.widen(r[2]).map(lambda x: x.reshape(self.form.addend_shape(x.shape, np.ndim(magnitude)))).mag
-        gamma = gamma_of(2 if a == 1.0 else 8, u)
+        gamma = gamma_of(8 if prescaled or a != 1.0 else 2, u)
         size = self._size(X, radii, a)
-        loose = add_up(mul_up(gamma, size), mul_up(float(terms) + 2.0, eta, 1.0 + abs(a)))
+        loose = add_up(mul_up(gamma, size), mul_up(float(terms) + 2.0, eta, 1.0 + abs(a))) if scales else np.zeros(())
         arriving = add_up(magnitude, moved, loose)
         dot = self.product.rounding(X, radii, arithmetic, arriving, quantum, alpha=a)
         stored = 0.0 if C is None or storage == arithmetic.accumulator else arithmetic.round(add_up(arriving, c))
-        bound = add_up(2.0 * dot, moved, loose, stored)
+        bound = add_up((2.0 if scales else 1.0) * dot, moved, loose, stored)
         if C is not None and bool(np.any(np.isinf(bound) & (c > 0.25 * storage.max))):
             alone = self.product.rounding((*X[:2], None), (*radii[:2], None), arithmetic, size, quantum, alpha=a)
             bound = np.minimum(bound, _beside(arithmetic, terms, np.asarray(c), add_up(size, moved, loose, 2.0 * alone)))

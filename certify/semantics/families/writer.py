@@ -74,6 +74,10 @@ class Writer:
         self.primitives.append(Primitive(kind, operands, name, attributes, inner=output is None, domain=domain, like=_INT64))
         return name
 
+    def reshape_whole(self, x: str, shape: Sequence[int]) -> str:
+        """x, whole numbers, in another shape."""
+        return self.whole("Reshape", x, shape=np.asarray(shape, dtype=np.int64), allowzero=1)
+
     def fused(self, start: int) -> str:
         """Make the primitives from number `start` on one block, the products first; the last one is its result."""
         inside = self.primitives[start:]

@@ -76,9 +76,9 @@ def attention(
     if softmax_precision is not None:
         _no_narrower(softmax_precision, e.elements[0])
     s = Writer(e)
-    q, q_shape = split_heads(s, _given(e, 0), e.shapes[0], q_num_heads)
-    k, k_shape = split_heads(s, _given(e, 1), e.shapes[1], kv_num_heads)
-    v, v_shape = split_heads(s, _given(e, 2), e.shapes[2], kv_num_heads)
+    q, q_shape = split_heads(s, given(e, 0), e.shapes[0], q_num_heads)
+    k, k_shape = split_heads(s, given(e, 1), e.shapes[1], kv_num_heads)
+    v, v_shape = split_heads(s, given(e, 2), e.shapes[2], kv_num_heads)
     past, past_value = operand(e, 4), operand(e, 5)
     if (past is None) != (past_value is None) or (past is not None and nonpad_kv_seqlen is not None):
         raise UnsupportedOperator("past_key and past_value come together, and not with nonpad_kv_seqlen")
@@ -104,7 +104,7 @@ def attention(
     return s.parts
 
 
-def _given(e: Expansion, i: int) -> str:
+def given(e: Expansion, i: int) -> str:
     name = operand(e, i)
     assert name is not None
     return name
