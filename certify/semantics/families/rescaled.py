@@ -114,7 +114,8 @@ class Rescaled:
         prescaled: each factor times sqrt(alpha) or alpha, a constant of storage that the standard's definition works out in fp32
         (off by kappa = u_T + 2^-22 (1 + u_T)), is stored, which at the factor's own scale is at most 2 half_ulp + underflow.
         `convert` is half_ulp, or what the kernel does to an operand on entry, and then the store comes before it:
-        rho_x = kappa |x| + (1 + kappa)(1 + u_T)(2 convert(|x|) + u_T |x|) + eta_T max(1, 2 / alpha). The product moves by at most
+        rho_x = kappa |x| + (1 + kappa)(1 + u_T)(2 convert(|x|) + u_T |x|) + eta_T max(1, 2 / alpha), without u_T |x| where `convert` is
+        no coarser than the store, and so is the store, or changes nothing that was stored. The product moves by at most
         |alpha| (form(rho_A, |B| + rho_B) + form(|A|, rho_B)).
         """
         A, B = X[0], X[1]
@@ -152,7 +153,8 @@ class Rescaled:
         store = arithmetic.storage.unit_roundoff
         kappa = store + _CONSTANT * (1.0 + store)
         under = arithmetic.storage.eta * max(1.0, 2.0 / alpha) if alpha > 0.0 else 0.0
-        rounded = mul_up((1.0 + kappa) * (1.0 + store), add_up(mul_up(2.0, arithmetic.convert(x)), mul_up(store, x)))
+        coarser = float(arithmetic.convert(np.full(1, 1.5))[0]) > store
+        rounded = mul_up((1.0 + kappa) * (1.0 + store), add_up(mul_up(2.0, arithmetic.convert(x)), mul_up(store * coarser, x)))
         return add_up(mul_up(kappa, x), rounded, under)
 
     def quantum(self, quantum: Sequence[Array | float], **_: Any) -> Array | float:
