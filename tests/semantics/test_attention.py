@@ -79,6 +79,23 @@ def test_masks(kind: str, constant: bool) -> None:
     assert most < 1e-40 if kind != "lowest" else 0.5 < most < 20.0, most
 
 
+@pytest.mark.parametrize(
+    ("mask", "dtype", "profile", "expected"),
+    [
+        ("lowest", "fp16", "wide", "finite"),
+        ("lowest", "bf16", "ieee", "finite"),
+        ("truth", "fp8e4m3", "wide", "finite"),
+        ("truth", "fp8e4m3", "ieee", "infinite"),
+        ("truth", None, "tensor-core-a100", "finite"),
+    ],
+)
+def test_masks_in_other_formats(mask: str, dtype: str | None, profile: str, expected: str) -> None:
+    """The lowest fp32 number is -inf in 16 bits; a kernel whose own format has no infinities cannot mask by one."""
+    x = operands()
+    found = attacked(model_of(x, ("m",), {"m": MASKS[mask]}), x, formats=((dtype, profile),))
+    assert set(found.values()) == {expected}
+
+
 def test_padded_keys_decide_structure() -> None:
     x = operands(columns=5) | {"n": np.array([2])}
     model = model_of(x, ("", "", "", "n"))

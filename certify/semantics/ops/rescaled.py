@@ -43,6 +43,11 @@ def _or_lowest(arithmetic: Arithmetic, reach: Enclosure, magnitude: Array, quant
     return np.where(np.isinf(magnitude), np.inf, 0.0)
 
 
+def _masked(arithmetic: Arithmetic, reach: Enclosure, magnitude: Array, quantum: Sequence[Array | float]) -> Array:
+    lost = (reach.lo == -np.inf) & (reach.hi == -np.inf) & (not arithmetic.storage.keeps_infinities)
+    return np.where(lost, np.inf, 0.0)
+
+
 def _mask(allowed: Any, x: Any) -> Any:
     allowed, x = aligned(allowed, x)
     return np.where(np.asarray(allowed, dtype=bool), x, -np.inf)
@@ -63,5 +68,7 @@ register(
     Loose("Again", _again),
     # Where -inf is delivered, a kernel may write the lowest number instead: nothing is claimed.
     Loose("OrLowest", _or_lowest),
+    # A format without infinities cannot mask by them.
+    Loose("Masked", _masked),
     Movement("Mask", 1, ("allowed", "scores"), _mask, domain="certify", steering=(0,), spread=_mask_spread, undecided=where_undecided),
 )

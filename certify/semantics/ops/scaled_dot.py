@@ -105,7 +105,7 @@ def take_mask(s: Writer, bias: Bias, position: int, parameter: str, h: Heads, pa
     if e.elements[position] == _BOOL:
         bias.computed = _lengthened(s, given, short)
         return
-    if exact is None or not np.isfinite(exact).all():
+    if exact is None or not np.isfinite(exact).all() or not np.isfinite(e.stored[parameter]).all():
         forbidden = s.step("IsInf", given, detect_positive=0)
         bias.computed = _lengthened(s, s.step("Not", forbidden), short)
         given = s.step("Where", forbidden, s.constant(0.0), given)
@@ -186,7 +186,9 @@ def masked(s: Writer, x: str, bias: Bias) -> str:
     if bias.fixed is not None and not bias.fixed.all():
         fixed = s.constant(bias.fixed)
         allowed = fixed if allowed is None else s.step("And", allowed, fixed)
-    return x if allowed is None else s.step("Mask", allowed, x, inner=True, domain="certify")
+    if allowed is None:
+        return x
+    return s.step("Masked", s.step("Mask", allowed, x, inner=True, domain="certify"), inner=True, domain="certify")
 
 
 def weighted(s: Writer, weights: str, v: str, h: Heads, output: str | None = None) -> str:
