@@ -69,7 +69,7 @@ def concrete_inputs(
 
     A user's shape wins, and fixes the symbols it meets in the other inputs too; then the data's, but for the first
     dimension; an open first dimension is a batch of one, and so is one declared 0. Raises InvalidModel, with the
-    option to give, for what stays open or contradicts the file.
+    option to give, for what stays open or contradicts the file, and for an input without elements that no data feed.
     """
     declared = {info.name: _declared(info) for info in infos}
     unknown = next((name for name in shapes if name not in declared), None)
@@ -96,8 +96,6 @@ def _declared(info: onnx.ValueInfoProto) -> Declared:
     dimensions: list[Dimension] = []
     for position, d in enumerate(tensor.shape.dim):
         if d.HasField("dim_value") and (d.dim_value > 0 or (d.dim_value == 0 and position > 0)):
-            if d.dim_value == 0:
-                raise InvalidModel(f"input {info.name!r} has no elements: dimension {position} is declared 0")
             dimensions.append(d.dim_value)
         else:
             dimensions.append(d.dim_param if d.dim_param not in ("?", "-1") else "")
@@ -130,6 +128,8 @@ def _completed(name: str, declared: list[Dimension] | None, data: Shape, symbols
     usable = data if len(data) == len(declared) else (0,) * len(declared)
     shape: list[int] = []
     for position, (d, fed) in enumerate(zip(declared, usable, strict=True)):
+        if d == 0 and len(data) != len(declared):
+            raise InvalidModel(f"input {name!r} has no elements: dimension {position} is declared 0")
         if isinstance(d, int):
             shape.append(d)
         elif d in symbols:

@@ -218,9 +218,9 @@ def _finished(graph: ModelGraph) -> ModelGraph:
     nodes = _uniquely_named(reversed(kept))
     results = [name for node in nodes for name in node.outputs if name is not None]
     values = {name: graph.values[name] for name in dict.fromkeys([*graph.inputs, *sorted(wanted), *results])}
-    for name in graph.outputs:
-        if values[name].size == 0:
-            raise InvalidModel(f"output {name!r} has no elements: its shape is {list(values[name].shape)}")
+    if not any(values[name].size for name in graph.outputs):  # one that has none beside others is bounded by 0
+        name = next(iter(graph.outputs), "")
+        raise InvalidModel(f"output {name!r} has no elements: its shape is {list(values[name].shape)}")
     constants = [v for name, v in values.items() if v.constant is not None and name not in graph.inputs]
     read = readers(nodes, graph.outputs)
     for value in constants:

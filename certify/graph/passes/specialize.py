@@ -8,7 +8,7 @@ Concat of a Shape of a result whose shape was inferred.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -164,7 +164,7 @@ class Tracer:
         if node.op_type == "Constant" and domain_of(node.domain) == "":
             self._constant(node, frame)
             return
-        operands = [self.values[frame.names[name] or ""] if name and frame.names[name] else None for name in node.input]
+        operands = [_known_if_empty(self.values[frame.names[name] or ""]) if name and frame.names[name] else None for name in node.input]
         if any(name and frame.names[name] is None for name in node.input):
             node = _without_absent(node, frame)
         schema = schema_of(node, frame.opsets)
@@ -271,6 +271,13 @@ class Tracer:
             found = fold_constants.exact_float(node.op_type, sources)
         if found is not None and found.shape == types[0][1]:
             self.exact[outputs[0]] = found
+
+
+def _known_if_empty(value: Value) -> Value:
+    """A tensor without elements is known whatever it depends on."""
+    if value.size or value.constant is not None or value.elem_type == 8:
+        return value
+    return replace(value, constant=np.zeros(value.shape, tensors.dtype_of(value.elem_type)))
 
 
 def _without_absent(node: onnx.NodeProto, frame: Frame) -> onnx.NodeProto:
