@@ -23,6 +23,15 @@ def test_an_input_without_elements_is_taken_from_data_alone() -> None:
         certify.certify(model)
 
 
+def test_data_without_rows_make_an_input_without_elements() -> None:
+    """CastLike reads its second operand's type alone; a first dimension declared 0 is a batch of one otherwise."""
+    model = parsed("g (float[2] x, float16[0] like) => (float16[2] y) { y = CastLike(x, like) }")
+    found = certify.certify(model, data={"x": np.float32([0.1, 3]), "like": np.zeros(0, np.float16)})
+    assert 0.0 < found.outputs["y"].absolute_bound.max() < 2.0**-9  # half an ulp of 3 in fp16, and float64
+    assert found.validation is not None
+    assert not found.validation.violations
+
+
 def test_an_output_without_elements_is_bounded_beside_others(tmp_path: Path) -> None:
     model = parsed("g (float[2] x) => (float[2] y, float[0] none) { y = Exp(x) none = Slice(y, a, a, a) }", a=[0])
     for engine in ("adjoint", "running"):

@@ -135,7 +135,7 @@ def _completed(name: str, declared: list[Dimension] | None, data: Shape, symbols
         elif d in symbols:
             shape.append(symbols[d])
         elif position == 0:
-            shape.append(1)
+            shape.append(0 if len(data) == len(declared) and fed == 0 else 1)  # data without rows: no elements, not a batch of one
         elif fed > 0:
             shape.append(fed)
         else:
