@@ -91,8 +91,8 @@ def _answer(pairs: Iterable[Pair], count: int, engine: str, decide: Sequence[str
     for case, (stored, exact) in enumerate(pairs):
         told = _part(progress, case, count)
         if engine == "running" or (engine == "auto" and not adjoint.affordable(stored)):
-            bound = running.solve(stored, True, told)
-            doubt = running.solve(exact, False).outputs
+            bound = running.solve(stored, True, told, slim=True)
+            doubt = running.solve(exact, False, slim=True).outputs
         else:
             limit = adjoint.OUTPUT_LIMIT if engine == "auto" else np.inf
             bound, sweep = adjoint.solve(stored, True, progress=told, output_limit=limit)
@@ -101,7 +101,7 @@ def _answer(pairs: Iterable[Pair], count: int, engine: str, decide: Sequence[str
                 keep(case, sweep)
             for name in decide:
                 result.decisions.setdefault(name, []).extend(
-                    (case, margin) for margin in margins(sweep, exact, name, bound.outputs[name], doubt[name], limit)
+                    (case, margin) for margin in margins(sweep, exact, name, bound.outputs[name], doubt[name], 0.25 * limit)
                 )
         _keep(result, bound, stored)
         result.first_exact = result.first_exact or exact
@@ -119,7 +119,7 @@ def _answer(pairs: Iterable[Pair], count: int, engine: str, decide: Sequence[str
 def _doubt(stored: Problem, exact: Problem, bound: ErrorBound, limit: float) -> dict[str, Array]:
     """|exact - z_exact| by running error analysis where that is next to nothing, else by an adjoint: the bound's own where it speaks
     of the same problem."""
-    doubt = running.solve(exact, False).outputs
+    doubt = running.solve(exact, False, slim=True).outputs
     for name, x in doubt.items():
         if float(x.max(initial=0.0)) <= NEXT_TO_NOTHING * float(bound.outputs[name].max(initial=0.0)):
             continue

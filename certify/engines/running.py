@@ -183,15 +183,28 @@ def advance(state: State, step: Step) -> None:
     state.record(step, add_up(modulus, state.problem.defects.get(step.output, 0.0)), beta)
 
 
-def solve(problem: Problem, rounding: bool = True, progress: Progress | None = None) -> ErrorBound:
-    """One pass over all cases. `rounding=False` bounds |exact - z| alone (defects only)."""
+def solve(problem: Problem, rounding: bool = True, progress: Progress | None = None, slim: bool = False) -> ErrorBound:
+    """One pass over all cases. `rounding=False` bounds |exact - z| alone (defects only).
+
+    slim: of tubes that no later step needs, and of all local roundings, only the largest element is kept.
+    """
     state = State(problem, rounding)
+    last = {name: i for i, step in enumerate(problem.steps) for name in step.operands if name is not None} if slim else {}
     for i, step in enumerate(problem.steps):
         advance(state, step)
+        if slim:
+            state.local[step.output] = _largest(state.local[step.output])
+            for name in dict.fromkeys((*step.operands, step.output)):
+                if name in state.tubes and last.get(name, i) <= i and name not in problem.outputs:
+                    state.tubes[name] = _largest(state.tubes[name])
         if progress is not None:
             progress("running error", (i + 1) / len(problem.steps))
     outputs = {name: full(state.tubes.get(name), problem.values[name].shape, problem.cases) for name in problem.outputs}
     return ErrorBound(Guarantee.PROVED, "running", outputs, state.tubes, state.local, lost=tuple(state.lost))
+
+
+def _largest(x: Array) -> Array:
+    return np.full((1,) * x.ndim, x.max(initial=0.0))
 
 
 def full(tube: Array | None, shape: tuple[int, ...], cases: int) -> Array:

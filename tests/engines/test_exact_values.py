@@ -85,3 +85,13 @@ def test_too_dear_rows_are_left_to_the_tubes(monkeypatch: pytest.MonkeyPatch) ->
     assert (tubes <= forward).all()
     signs = {s.output: np.ones(stored.values[s.output].shape) for s in stored.steps}
     assert (np.abs(disturbed(stored, running.solve(stored).local, signs)["y"] - stored.values["y"].lo) <= tubes).all()
+
+
+def test_a_slim_pass_says_the_same_of_outputs_and_keeps_maxima() -> None:
+    stored, _ = problems(perceptron([6, 9, 9, 3], "Relu", 2), "fp16", points(2, 6, 2))
+    whole, slim = running.solve(stored), running.solve(stored, slim=True)
+    assert np.array_equal(whole.outputs["y"], slim.outputs["y"])
+    for step in stored.steps:
+        assert slim.local[step.output].max() == whole.local[step.output].max()
+        assert slim.tubes[step.output].max() == whole.tubes[step.output].max()
+    assert slim.tubes[stored.steps[0].output].size == 1
