@@ -45,7 +45,7 @@ from certify.semantics.contract import Linearization, Operands, Radii
 
 ROW_ELEMENTS = 1_000_000  # float64 entries of one block of rows: 8 MB, near what caches hold
 ELEMENT, TERM = 6.0, 0.04  # nanoseconds of an element of a pulled row, and of each product in it, on one processor of 2020
-WORK_LIMIT = 3e10  # nominal nanoseconds spent on refining tubes, a case
+WORK_LIMIT = 4e10  # nominal nanoseconds spent on refining tubes, a case
 WORTH = 0.125  # a smaller share of a value's tubes is not worth refining: the others stay wide
 NEGLIGIBLE = 0.02  # a remainder below this share of the rounding beside it is not worth rows
 LOOSE, SWELL = 0.02, 0.05  # a tube above this share of the values, if it swells the rounding by that share, is refined first
