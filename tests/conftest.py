@@ -21,10 +21,16 @@ def root() -> Path:
     return ROOT
 
 
+def models_folder() -> Path | None:
+    """The folder of real models, from CERTIFY_MODELS or beside the repository; None where there is none."""
+    folder = Path(os.environ.get("CERTIFY_MODELS", ROOT.parent / "shared" / "models"))
+    return folder if folder.is_dir() else None
+
+
 @pytest.fixture(scope="session")
 def real_models() -> Path:
-    """The folder of real models, from CERTIFY_MODELS or beside the repository; skips the test where there is none."""
-    folder = Path(os.environ.get("CERTIFY_MODELS", ROOT.parent / "shared" / "models"))
-    if not folder.is_dir():
+    """That folder; skips the test where there is none."""
+    folder = models_folder()
+    if folder is None:
         pytest.skip("the real models are not here; CERTIFY_MODELS names their folder")
     return folder
