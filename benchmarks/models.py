@@ -57,7 +57,7 @@ def line(name: str, dtype: str, found: dict[str, object]) -> str:
     total = sum(stages.values())
     shares = [f"{100 * stages.get(stage, 0.0) / total:.0f} %" for stage in ("reading the model", "bounding the error", "validating")]
     memory = float(found["timings"]["peak_memory_bytes"]) / 2**30  # type: ignore[index]
-    violations = len(found["validation"]["violations"])  # type: ignore[index]
+    violations = int(found["validation"]["violations"])  # type: ignore[index]
     cells = [name, dtype, f"{bound:.3g}", f"{observed:.3g}", str(violations), f"{total:.1f}", f"{memory:.2f}", " / ".join(shares)]
     return "| " + " | ".join([*cells, f"{found['processor']:.1f}"]) + " |"
 
