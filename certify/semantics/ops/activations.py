@@ -281,6 +281,15 @@ def _exponential_left(value: Any, alpha: float, rate: float, gain: float) -> Fun
     )
 
 
+def born_elu(
+    arithmetic: Arithmetic, kernel: str, reach: Enclosure, magnitude: Array, quantum: Array | float, alpha: float = 1.0, gamma: float = 1.0
+) -> Array:
+    """The profile's word is for results up to about 1; kernels multiply expm1, or exp less 1, by alpha and gamma, and its error with it."""
+    scale = abs(alpha) * max(abs(gamma), 1.0)
+    _, absolute = arithmetic.accuracy(kernel)
+    return add_up(arithmetic.elementary(kernel, magnitude), mul_up(max(scale - 1.0, 0.0), absolute))
+
+
 def elu(x: Any, alpha: float = 1.0) -> Any:
     return scalar.maximum(x, 0) + alpha * scalar.expm1(scalar.minimum(x, 0))
 
@@ -362,8 +371,8 @@ register(
     Pointwise("Gelu", 20, gelu, of_gelu),
     Pointwise("Swish", 24, swish, of_swish, born=born_swish),
     Pointwise("Mish", 18, mish, lambda: MISH),
-    Pointwise("Elu", 6, elu, of_elu),
-    Pointwise("Selu", 6, selu, of_selu),
-    Pointwise("Celu", 12, celu, of_celu),
+    Pointwise("Elu", 6, elu, of_elu, born=born_elu),
+    Pointwise("Selu", 6, selu, of_selu, born=born_elu),
+    Pointwise("Celu", 12, celu, of_celu, born=born_elu),
     Pointwise("Softsign", 1, lambda x: x / (1 + abs(x)), lambda: SOFTSIGN),
 )
