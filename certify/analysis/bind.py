@@ -341,9 +341,10 @@ class _Binder:
         formats = [None if name is None else self.formats[name] for name in entered]
         arithmetic: Arithmetic = ExactArithmetic() if storage is None else self.profile.arithmetic(kernel, formats, storage, inner)
         held = INTEGERS.get(self.elements.get(output, 0))
-        if held is not None and all(name is None or self.formats[name] is None for name in operands):
+        integral = all(name is None or self.formats[name] is None for name in operands)
+        if held is not None and (integral or rule.name.startswith("Integer")):  # the exponents of IntegerPow may be floats
             arithmetic = exact_in(held)
-            if not inner:
+            if integral and not inner:
                 require_whole(rule, len(operands), attributes)
             if not isinstance(rule, Delivery):  # these see to the range themselves
                 rule = whole(rule, held, [INTEGERS.get(self.elements.get(name or "", 0)) for name in operands])

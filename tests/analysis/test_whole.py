@@ -84,3 +84,12 @@ def test_constants_that_float64_does_not_hold_are_refused() -> None:
     assert run(text.format(-(2**63)), x=np.array([[5]])).absolute_bound.item() == 0.0
     with pytest.raises(Unsupported, match="2\\^53"):
         run(text.format(2**63 - 1), x=np.array([[5]]))
+
+
+def test_powers_of_integers_must_fit_too() -> None:
+    text = "g (int32[N, 3] x, {} e) => (int32[N, 3] y) {{ y = Pow(x, e) }}"
+    x = np.array([[3, 50000, -2]], np.int32)
+    for kind, exponent in (("int32[N, 3]", np.array([[2, 2, 3]], np.int32)), ("float[N, 3]", np.array([[2, 2, 3]], np.float32))):
+        found = run(text.format(kind), x=x, e=exponent)
+        assert found.reference.reshape(-1).tolist() == [9, 2.5e9, -8]
+        assert found.absolute_bound.reshape(-1).tolist() == [0.0, INF, 0.0]

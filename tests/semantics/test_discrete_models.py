@@ -164,6 +164,17 @@ def test_counts_of_n_grams(mode: str, expected: list[float]) -> None:
     assert (y.absolute_bound <= 1e-6).all()
 
 
+def test_counts_beyond_the_format_are_rounded() -> None:
+    graph = """g (int64[N, 300] x) => (float[N, 1] y) {
+        y = TfIdfVectorizer<mode = "TF", min_gram_length = 1, max_gram_length = 1, max_skip_count = 0, ngram_counts = [0],
+            ngram_indexes = [0], pool_int64s = [2]>(x)
+    }"""
+    x = np.full((1, 300), 2)
+    x[0, 0] = 3
+    y = certified(graph, dtype="bf16", x=x).outputs["y"]
+    assert (y.reference.item(), y.absolute_bound.item()) == (299.0, pytest.approx(1.0, rel=1e-4))
+
+
 @pytest.mark.parametrize(
     ("body", "reason"),
     [

@@ -19,6 +19,8 @@ from certify.semantics.families.composite import Composite, Expansion, Primitive
 from certify.semantics.families.discrete import Discrete
 from certify.semantics.ops.whole_numbers import numbers
 
+_INT64 = 7
+
 Windows: TypeAlias = list[npt.NDArray[np.intp]]
 
 
@@ -92,14 +94,13 @@ def _vectorized(
     scale = np.ones(max(places) + 1)
     if weights is not None and mode != "TF":
         scale[list(places)] = np.asarray(weights, dtype=np.float64)
-    counts, seen, weight = (expansion.name(part) for part in ("counts", "seen", "weights"))
-    steps = [Primitive("NgramCounts", (x,), counts, told, domain="certify")]
+    counts, seen, factor, weight = (expansion.name(part) for part in ("counts", "seen", "factor", "weights"))
+    steps = [Primitive("NgramCounts", (x,), counts, told, domain="certify", like=_INT64)]  # a count becomes a float in the end alone
     if mode == "TF":
         return [*steps, Primitive("Store", (counts,), y, inner=False, domain="certify")], {}
-    factor = counts
     if mode == "IDF":
-        steps.append(Primitive("Truth", (counts,), seen, domain="certify"))
-        factor = seen
+        steps.append(Primitive("Truth", (counts,), seen, domain="certify", like=_INT64))
+    steps.append(Primitive("Store", (counts if mode == "TFIDF" else seen,), factor, domain="certify"))
     return [*steps, Primitive("Mul", (factor, weight), y, inner=False)], {weight: scale}
 
 
