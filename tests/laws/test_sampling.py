@@ -117,7 +117,7 @@ def check(rule: Any, settings: dict[str, Any], plane: bool = False, machines: An
     )
 
 
-@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda value: getattr(value, "__name__", str(value)))
 def test_sampling(settings: dict[str, Any]) -> None:
     check(SAMPLE, settings)
 
@@ -166,7 +166,7 @@ LIES: list[tuple[str, Any, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("verb", "tell", "settings"), LIES, ids=str)
+@pytest.mark.parametrize(("verb", "tell", "settings"), LIES, ids=lambda value: getattr(value, "__name__", str(value)))
 def test_lies_are_caught(verb: str, tell: Any, settings: dict[str, Any]) -> None:
     with pytest.raises(LawBroken):
         check(Liar(SAMPLE, verb, tell), settings, machines=(MIXED,) if verb == "rounding" else ())
