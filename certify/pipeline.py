@@ -143,11 +143,15 @@ def _claim(subject: Target, profile: Profile, inputs: InputFacts, request: Reque
     return Claim(
         dtype=request.dtype or _own_dtype(program),
         accumulate=request.accumulate or _own_accumulator(program),
-        profile=ProfileFacts(profile.name, (*rewritten, *profile.assumptions, HOST)),
+        profile=ProfileFacts(profile.name, (*rewritten, *profile.assumptions, *map(_defined, program.opened), HOST)),
         inputs=inputs,
         summation=str(request.summation),
         as_run=None if file is None else AsRunFacts(file.runtime, file.level, subject.graph.source_nodes),
     )
+
+
+def _defined(operator: str) -> str:
+    return f"{operator} is computed as the ONNX standard defines it by other operators, one after another, each result stored."
 
 
 def _own_dtype(program: Program) -> str:

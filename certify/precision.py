@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from certify.analysis.bind import Program, bind, static_operands
+from certify.analysis.asked import has_rule, static_operands
+from certify.analysis.bind import Program, bind
 from certify.analysis.problem import Problem
 from certify.data import Inputs, inputs_for, read
 from certify.engines.answer import answer
@@ -75,7 +76,7 @@ def precision_for(request: Request, budget: float, progress: Progress = no_progr
     if request.region or request.vnnlib is not None:
         raise UsageError("bits: answers at points, not for regions; drop --region and --vnnlib")
     raw = None if request.data is None else read(request.data)
-    graph = load(request.model, request.shapes, None if raw is None else raw.arrays, static_operands)
+    graph = load(request.model, request.shapes, None if raw is None else raw.arrays, static_operands, has_rule)
     inputs = inputs_for(graph, request, raw)
     proved = _Prover(graph, inputs, request)
     own = proved.program(None)

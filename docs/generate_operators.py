@@ -17,9 +17,11 @@ INTRODUCTION = """\
 
 Written by `python docs/generate_operators.py` from the rule table; don't edit. How to add one: [adding-op.md](adding-op.md).
 
-A model that needs any other operator is refused by name, with exit code 3; but operators whose operands are all constant are computed while
-the model is loaded, and no rule is asked for. Loading also opens the file's own functions, If, Loop, Scan and sequences. Opsets {first} to
-{last} are read; the rule is the one with the greatest *since* up to the model's opset.
+A model that needs any other operator is refused by name, with exit code 3; but operators whose operands are all constant are computed
+while the model is loaded, and no rule is asked for. Loading also opens the file's own functions, If, Loop, Scan and sequences. An
+operator without a rule that ONNX itself defines by others is read by that definition; the certificate then says so among its assumptions,
+for it holds of a runtime that computes the definition, each result stored, and not of a kernel of the operator's own. Opsets {first} to
+{last} are read, an earlier one where its operators are the same; the rule is the one with the greatest *since* up to the model's opset.
 
 - *family*: what the rule is a row of; a family's page is its module in `certify/semantics/families/`. A composite is a subgraph of other
   rows. A name in italics is a rule written by hand, in the module of its kind in `certify/semantics/ops/`.

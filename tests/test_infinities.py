@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import certify
+from certify.analysis.guarded import Guarded
+from certify.semantics.contract import lookup
 from tests.graph.build import parsed
 
 X = np.float32([[1.0, np.nan, -np.inf, 2.0], [np.nan, np.inf, 0.0, -1.0]])
@@ -97,3 +100,24 @@ def test_inputs_that_no_operator_asks_about_are_finite(operator: str) -> None:
     if "Relu" not in operator:
         with pytest.raises(certify.InvalidData, match="holds inf"):
             certify.certify(model, data={"x": np.float32([[np.inf]])})
+
+
+@pytest.mark.parametrize("operator", ["Mul(a, x)", "MatMul(a, x)"])
+def test_a_guard_that_forgets_an_element_is_caught(operator: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lie: what an infinity reaches is as bounded as the rest."""
+    model, data = parsed(f"g (float[2] x) => (float[N] y) {{ a = Add(x, F) y = {operator} }}", F=INF), {"x": np.float32([[1, 2]])}
+    assert not certify.certify(model, data=data).validation.violations  # type: ignore[union-attr]
+    monkeypatch.setattr(Guarded, "_lost", lambda self, X, shape: np.zeros(shape, dtype=bool))
+    assert certify.certify(model, data=data).validation.violations  # type: ignore[union-attr]
+
+
+def test_a_rule_that_settles_what_kernels_compute_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lie: an answer about NaN that no kernel gives."""
+    model, data = parsed("g (float[4] x) => (bool[4] y) { y = IsNaN(x) }"), {"x": X}
+    rule = lookup("", "IsNaN", 20)
+    assert rule is not None
+    wrong = replace(rule, value=lambda x: np.asarray(x == x, dtype=np.float64))
+    monkeypatch.setattr(
+        "certify.analysis.bind.lookup", lambda domain, name, opset: wrong if name == "IsNaN" else lookup(domain, name, opset)
+    )
+    assert certify.certify(model, data=data).validation.violations  # type: ignore[union-attr]

@@ -44,6 +44,7 @@ class Program:
     swamped:  constants with elements that become NaN in their format (fp8e4m3): name -> boolean mask (1, *shape).
     formats:  format of every value as it is held (None: integers and booleans).
     declared: format in which the model declares its inputs.
+    opened:   operators whose definitions stand in their place.
     """
 
     steps: tuple[Step, ...]
@@ -54,6 +55,7 @@ class Program:
     declared: dict[str, Format | None]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    opened: tuple[str, ...]
 
     @property
     def converts_constants(self) -> bool:
@@ -82,16 +84,8 @@ def bind(graph: ModelGraph, profile: Profile) -> Program:
         declared,
         tuple(graph.inputs),
         tuple(graph.outputs),
+        graph.opened,
     )
-
-
-def static_operands(domain: str, name: str, opset: int) -> frozenset[int]:
-    """Positions of the operands that the rule of this operator must know beforehand."""
-    rule = lookup(domain, name, opset)
-    if rule is None:
-        return frozenset()
-    known = rule.static | getattr(rule, "known", frozenset())
-    return frozenset(i for i, p in enumerate(rule.parameters) if p in known)
 
 
 def as_float(constant: Any) -> Array:

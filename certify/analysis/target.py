@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from certify.analysis.bind import Program, bind, static_operands
+from certify.analysis.asked import has_rule, static_operands
+from certify.analysis.bind import Program, bind
 from certify.graph.as_run import Written, written
 from certify.graph.load import load
 from certify.graph.model import InvalidModel, ModelGraph, Unsupported, reads
@@ -51,14 +52,14 @@ def target(
     The file is read here before onnxruntime opens it: names of external data that lead outside its folder are refused.
     Raises what reading and binding raise; Unsupported for onnxruntime's graph, if it cannot be read or has other inputs or outputs.
     """
-    source = load(model, shapes, data, static_operands)
+    source = load(model, shapes, data, static_operands, has_rule)
     exact = bind(source, profile)
     if level is None:
         yield Target(source, exact, source, exact)
         return
     with written(model, level) as file:
         try:
-            graph = _alike(source, load(file.path, shapes, data, static_operands))
+            graph = _alike(source, load(file.path, shapes, data, static_operands, has_rule))
             program = bind(graph, profile)
         except (InvalidModel, Unsupported) as refusal:
             reason = str(refusal).removeprefix(f"{file.path.name}: ")

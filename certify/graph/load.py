@@ -15,7 +15,7 @@ from certify.graph.infinities import mistaken_in_constant, readers
 from certify.graph.inputs import concrete_inputs, tensors_of
 from certify.graph.model import InvalidModel, ModelGraph, Node, Unsupported, Value, reads
 from certify.graph.passes.inline_functions import domain_of, library
-from certify.graph.passes.specialize import OPSETS, Frame, Tracer, schema_of
+from certify.graph.passes.specialize import OPSETS, Frame, Ruled, Tracer, everything_ruled, schema_of
 from certify.graph.structural import Decides, nothing_decides, pinned
 from certify.graph.structure import legible, ordered, subgraphs
 from certify.graph.tensors import FLOATING, NARROW_INTEGERS
@@ -29,6 +29,7 @@ def load(
     shapes: Mapping[str, Sequence[int]] | None = None,
     data: Mapping[str, npt.NDArray[Any]] | None = None,
     decides: Decides = nothing_decides,
+    ruled: Ruled = everything_ruled,
 ) -> ModelGraph:
     """Read a model.
 
@@ -37,6 +38,7 @@ def load(
     data:        the arrays that the user feeds (first axis, or an extra leading one: cases). Their shapes fill in open
                  dimensions that `shapes` leaves, but for the first; inputs that decide the model's structure become constants.
     decides:     which operands must be known beforehand (graph.structural).
+    ruled:       which operators a rule knows; the standard's definition of any other is walked instead (passes.definitions).
 
     Raises InvalidModel for what is no valid model, or a shape that is left open or does not fit; Unsupported for a valid model
     with an operator, type or version outside what is covered. Each message names the file, node, tensor or input.
@@ -44,7 +46,7 @@ def load(
     model, path, digest = _read(source)
     where = path.name if path is not None else "the model"
     try:
-        return _specialized(model, path, digest, dict(shapes or {}), data, decides)
+        return _specialized(model, path, digest, dict(shapes or {}), data, decides, ruled)
     except (InvalidModel, Unsupported) as refusal:
         raise type(refusal)(f"{where}: {refusal}") from refusal.__cause__
 
@@ -92,10 +94,32 @@ def _opsets(model: onnx.ModelProto) -> dict[str, int]:
     if not opsets:
         raise InvalidModel("it imports no opset; is it an ONNX model?")
     version = opsets.get("", OPSETS[0])
+    changed = _changed(model.graph.node, version) if version < OPSETS[0] else None
+    if version < OPSETS[0] and changed is None:
+        return opsets | {"": OPSETS[0]}
     if version not in OPSETS:
-        covered = f"{OPSETS[0]} to {OPSETS[-1]}"
+        covered = f"{OPSETS[0]} to {OPSETS[-1]}" + (f", and its {changed} is another one" if changed else "")
         raise Unsupported(f"opset {version} is not supported, only {covered}; convert the model with onnx.version_converter")
     return opsets
+
+
+def _changed(nodes: Iterable[onnx.NodeProto], version: int) -> str | None:
+    """An ONNX operator among the nodes and in their bodies that the first opset read defines otherwise than this earlier one."""
+    import onnx
+
+    for node in nodes:
+        for body in subgraphs(node):
+            if found := _changed(body.node, version):
+                return found
+        if domain_of(node.domain) != "":
+            continue
+        try:
+            then, now = (onnx.defs.get_schema(node.op_type, opset, "").since_version for opset in (version, OPSETS[0]))
+        except onnx.defs.SchemaError:
+            return node.op_type
+        if then != now:
+            return node.op_type
+    return None
 
 
 def _specialized(
@@ -105,6 +129,7 @@ def _specialized(
     shapes: dict[str, Sequence[int]],
     data: Mapping[str, npt.NDArray[Any]] | None,
     decides: Decides,
+    ruled: Ruled,
 ) -> ModelGraph:
     graph, opsets, functions = model.graph, _opsets(model), library(model)
     if not graph.node:
@@ -113,7 +138,7 @@ def _specialized(
         raise InvalidModel("its graph has no outputs")
     nodes = _checked(graph)
     _known_operators(nodes, opsets, functions)
-    tracer = Tracer(functions, path.parent if path is not None else None)
+    tracer = Tracer(functions, path.parent if path is not None else None, ruled)
     tracer.taken |= {name for node in graph.node for name in node.output} | {i.name for i in graph.input}
     frame = Frame({}, {}, opsets)
     tracer.constants(frame, graph.initializer, graph.sparse_initializer)
@@ -124,7 +149,7 @@ def _specialized(
     outputs = tuple(name for o in graph.output for name in _delivered(tracer, frame, o.name))
     loaded = ModelGraph(tuple(tracer.nodes), tracer.values, inputs, outputs, opsets, path, digest, 0, _count(graph))
     empty = tuple(name for name, entry in found.items() if not entry)
-    return _finished(replace(loaded, empty=empty))
+    return _finished(replace(loaded, empty=empty, opened=tuple(tracer.opened)))
 
 
 def _entered(

@@ -80,6 +80,7 @@ class ModelGraph:
     path, sha256: of the file; None and the hash of the bytes if it did not come from one.
     parameters:   elements of the constants of floating-point or 8-bit (and narrower) type that nodes read.
     source_nodes: operators in the file, before functions were inlined and constants folded.
+    opened:       operators whose definitions stand in their place, because no rule knows them.
     facts:        what `certify.graph.annotate` found, by node name.
     """
 
@@ -93,6 +94,7 @@ class ModelGraph:
     parameters: int = 0
     source_nodes: int = 0
     empty: tuple[str, ...] = ()
+    opened: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property

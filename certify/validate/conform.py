@@ -17,7 +17,12 @@ from certify.profiles.nearest import kernel_format
 
 
 def is_native(graph: ModelGraph, profile: Profile) -> bool:
-    """True if every float tensor is stored as the model declares it, in fp32 or fp64: the file runs as it is."""
+    """True if every float tensor is stored as the model declares it, in fp32 or fp64: the file runs as it is.
+
+    Not where a definition stands in an operator's place, of which the runtime may have a kernel.
+    """
+    if graph.opened:
+        return False
     declared = {storage for value in graph.values.values() if (storage := from_onnx(value.elem_type)) is not None}
     return all(storage.name in ("fp32", "fp64") and profile.storage(storage) == storage for storage in declared)
 
@@ -35,6 +40,8 @@ def converts(program: Program) -> bool:
 
 def against_kernels(program: Program, profile: Profile, summation: str) -> str | None:
     """Why onnxruntime's CPU kernels, their operands converted and their results rounded for them, do not conform; None if they do."""
+    if program.opened:
+        return f"the claim is about the definition of {' and '.join(program.opened)}, of which it may have kernels"
     if summation != "any":
         return f"its kernels add up in orders of their own, the claim is about {summation}"
     for step in program.steps:

@@ -12,6 +12,8 @@ from onnx import parser
 
 from certify.graph.load import load
 from certify.graph.model import InvalidModel, ModelGraph, Unsupported
+from certify.graph.passes import pieces
+from certify.graph.passes.specialize import Ruled, everything_ruled
 from tests.graph.build import parsed
 from tests.graph.rebuild import to_model
 
@@ -23,9 +25,9 @@ def run(model: onnx.ModelProto, feeds: dict[str, Any]) -> list[np.ndarray[Any, A
     return found
 
 
-def same(model: onnx.ModelProto, **feeds: Any) -> ModelGraph:
+def same(model: onnx.ModelProto, ruled: Ruled = everything_ruled, /, **feeds: Any) -> ModelGraph:
     """The loaded graph, after comparing what it computes with the model."""
-    graph = load(model)
+    graph = load(model, ruled=ruled)
     feeds = {name: np.asarray(x) for name, x in feeds.items()}
     for expected, found, name in zip(run(model, feeds), run(to_model(graph), feeds), graph.outputs, strict=True):
         np.testing.assert_array_equal(found, expected)
@@ -214,3 +216,17 @@ def test_scan_of_opset_8_takes_each_row_of_a_batch() -> None:
     x = np.arange(12, dtype=np.float32).reshape(2, 3, 2)
     graph = same(parsed(text, opset=8), x=x, h=np.ones((2, 2), np.float32))
     assert [n.op_type for n in graph.nodes].count("Add") == 6
+
+
+@pytest.mark.parametrize("text", [IF.replace("CONDITION", "c"), WHILE])
+def test_a_choice_the_wrong_way_round_is_caught(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = pieces.choice
+
+    def swapped(tracer: Any, frame: Any, condition: str, pair: tuple[str, str], owner: str, target: str) -> str | None:
+        return chosen(tracer, frame, condition, pair[::-1], owner, target)
+
+    monkeypatch.setattr(pieces, "choice", swapped)
+    branches = "CONDITION" not in text and "W)" in text
+    model = parsed(text, W=np.float32(2)) if branches else parsed(text, n=4, two=np.float32(2))
+    with pytest.raises(AssertionError, match="Mismatched elements"):
+        same(model, x=X, **({"c": True} if branches else {"limit": np.float32(5)}))

@@ -132,12 +132,23 @@ def test_a_missing_file_and_a_directory(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-@pytest.mark.parametrize("opset", [6, 29])
-def test_an_opset_outside_the_covered_ones(opset: int) -> None:
-    model = dense(W)
+@pytest.mark.parametrize(("opset", "more"), [(6, ", and its Add is another one"), (29, "; convert")])
+def test_an_opset_outside_the_covered_ones(opset: int, more: str) -> None:
+    model = parsed("g (float[2] x) => (float[2] y) { n = Neg(x) y = Add(n, x) }")
     model.opset_import[0].version = opset
-    with pytest.raises(Unsupported, match=f"opset {opset} is not supported, only 7 to 28"):
+    with pytest.raises(Unsupported, match=f"opset {opset} is not supported, only 7 to 28{more}"):
         load(model)
+
+
+def test_an_earlier_opset_is_read_where_its_operators_are_the_same() -> None:
+    model = dense(W)
+    model.opset_import[0].version = 6
+    assert load(model).nodes[0].opset == 7
+    branches = "y = If (c) <then_branch = t () => (float[2] p) { p = OPERATOR(x, x) }, else_branch = e () => (float[2] p) { p = Neg(x) }>"
+    text = f"g (float[2] x, bool c) => (float[2] y) {{ {branches} }}"
+    assert load(parsed(text.replace("OPERATOR(x, x)", "Abs(x)"), opset=6)).opsets[""] == 7
+    with pytest.raises(Unsupported, match="its Mul is another one"):
+        load(parsed(text.replace("OPERATOR", "Mul"), opset=6))
 
 
 @pytest.mark.parametrize("opset", range(7, 29))

@@ -259,10 +259,15 @@ def _exactly(op_type: str, x: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[
 
 
 def structural_integers(x: Constant, elem_type: int) -> Constant | None:
-    """A float-to-integer Cast of a few exactly known floats: truncation toward zero. None if there are more, or one is out of range."""
+    """A Cast to integers or truth values of a few exactly known floats: truncation toward zero, or whether it is 0.
+
+    None if there are more, or one is out of range.
+    """
     if x.size > STRUCTURAL or not np.all(np.isfinite(x.astype(np.float64))):
         return None
     whole, dtype = np.trunc(x.astype(np.float64)), dtype_of(elem_type)
+    if dtype == np.bool_:
+        return _still(np.asarray(x.astype(np.float64) != 0.0))
     if dtype.kind not in "iu" or np.any(np.abs(whole) >= 2.0**31):
         return None
     if np.any(whole < np.iinfo(dtype).min) or np.any(whole > np.iinfo(dtype).max):

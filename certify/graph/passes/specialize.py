@@ -7,10 +7,10 @@ Concat of a Shape of a result whose shape was inferred.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ import numpy.typing as npt
 from certify.graph import tensors
 from certify.graph.domains import operators
 from certify.graph.model import InvalidModel, Node, Shape, Unsupported, Value
-from certify.graph.passes import control_flow, flex_attention, fold_constants, infer_shapes, sequences
+from certify.graph.passes import control_flow, definitions, flex_attention, fold_constants, infer_shapes, sequences
 from certify.graph.passes.inline_functions import Key, arguments, domain_of, with_arguments
 from certify.graph.structure import captured, label, ordered
 
@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 
 OPSETS = range(7, 29)
 VARIADIC = frozenset({"Concat", "Max", "Mean", "Min", "Sum"})  # the identity of a single operand
+
+Ruled: TypeAlias = Callable[[str, str, int], bool]
+"""(domain, operator, opset) -> whether a rule knows the operator, so that its definition need not be walked."""
+
+
+def everything_ruled(domain: str, name: str, opset: int) -> bool:
+    """No definition is walked."""
+    return True
 
 
 @dataclass(frozen=True)
@@ -51,11 +59,13 @@ class Tracer:
 
     functions: Mapping[Key, onnx.FunctionProto]
     folder: Path | None
+    ruled: Ruled
     values: dict[str, Value] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
     exact: dict[str, npt.NDArray[Any]] = field(default_factory=dict)  # floats known without rounding, see fold_constants
     sequences: dict[str, tuple[str, ...]] = field(default_factory=dict)  # the tensors in each sequence
     taken: set[str] = field(default_factory=set)
+    opened: dict[str, None] = field(default_factory=dict)  # operators whose definitions were walked
 
     def define(self, name: str, elem_type: int, shape: Shape, constant: npt.NDArray[Any] | None = None) -> str:
         self.values[name] = Value(name, tuple(int(d) for d in shape), elem_type, constant)
@@ -92,25 +102,47 @@ class Tracer:
                 sequences.trace(self, node, frame)
             elif key[:2] == flex_attention.OPERATOR:
                 flex_attention.trace(self, node, frame)
-            else:
+            elif self.ruled(*key[:2], frame.opsets.get(key[0], 1)) or not self.open(node, frame):
                 self.emit(node, frame)
+
+    def open(self, node: onnx.NodeProto, frame: Frame) -> bool:
+        """Walk the standard's definition of an operator that no rule knows; False if there is none."""
+        schema = schema_of(node, frame.opsets)
+        infer_shapes.arity(schema, node)
+        operands = [self.values[frame.names[name] or ""] if name and frame.names[name] else None for name in node.input]
+        function = definitions.definition(node, schema, operands, frame.opsets)
+        if function is None:
+            return False
+        self.opened[node.op_type] = None
+        opsets, bound = definitions.opsets_of(function, frame.opsets), definitions.bound_attributes(node, schema)
+        try:
+            self._walk_function(function, node, frame, opsets, bound, frame.calls)
+        except (InvalidModel, Unsupported) as reason:
+            raise definitions.refusal(node, frame.opsets, reason) from reason
+        return True
 
     def call(self, key: Key, node: onnx.NodeProto, frame: Frame) -> None:
         """Walk a function's body in place of the node that calls it."""
         function = self.functions[key]
         if key in frame.calls:
             raise InvalidModel(f"function {function.name!r} calls itself, through node {label(node)!r}")
+        opsets = {domain_of(o.domain): o.version for o in function.opset_import}
+        self._walk_function(function, node, frame, opsets, arguments(function, node), (*frame.calls, key))
+
+    def _walk_function(
+        self,
+        function: onnx.FunctionProto,
+        node: onnx.NodeProto,
+        frame: Frame,
+        opsets: Mapping[str, int],
+        bound: Mapping[str, onnx.AttributeProto],
+        calls: tuple[Key, ...],
+    ) -> None:
         actual = [frame.names[name] if name else None for name in node.input]
         formal = dict(zip(function.input, actual + [None] * (len(function.input) - len(actual)), strict=True))
         results = {inner: outer for inner, outer in zip(function.output, node.output, strict=False) if outer}
-        inner = Frame(
-            dict(formal),
-            {name: self.target(outer, frame) for name, outer in results.items()},
-            {domain_of(o.domain): o.version for o in function.opset_import},
-            join(frame.scope, label(node)),
-            arguments(function, node),
-            (*frame.calls, key),
-        )
+        targets = {name: self.target(outer, frame) for name, outer in results.items()}
+        inner = Frame(dict(formal), targets, opsets, join(frame.scope, label(node)), bound, calls)
         self.walk(ordered(function.node, set(function.input), list(results), f"function {function.name!r}"), inner)
         for name, outer in results.items():
             frame.names[outer] = self.settle(inner, name)
@@ -267,6 +299,8 @@ class Tracer:
             attributes = {a.name: tensors.attribute(a, self.folder, "") for a in node.attribute}
             moved = fold_constants.fold(node, attributes, sources, types, frame.opsets[""])
             found = moved[0] if moved is not None else None
+        elif node.op_type == "Cast" and sources[0] is not None:
+            found = fold_constants.cast(sources[0], types[0][0])
         else:
             found = fold_constants.exact_float(node.op_type, sources)
         if found is not None and found.shape == types[0][1]:
