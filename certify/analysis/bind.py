@@ -70,6 +70,10 @@ def bind(graph: ModelGraph, profile: Profile) -> Program:
         binder.node(node)
     for name in graph.outputs:
         binder.constant(name)
+    read = {name for step in binder.steps for name in step.operands} | set(graph.outputs)
+    for name in graph.inputs:  # what is a parameter alone (Resize's scales) is in no storage format
+        if name not in read:
+            binder.formats[name] = from_onnx(graph.values[name].elem_type)
     if binder.refused:
         refused = list(dict.fromkeys(binder.refused))
         listed = refused[0] if len(refused) == 1 else "\n  ".join([f"{len(refused)} nodes:", *refused])

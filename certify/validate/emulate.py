@@ -66,6 +66,7 @@ class Emulator:
         self._operand_format = operand_format
         model = inliner.inline_local_functions(model) if len(model.functions) else model
         self._opsets = {"" if x.domain == "ai.onnx" else x.domain: x.version for x in model.opset_import}
+        self._parameters = _parameters(model.graph, self._opsets)
         self._plan = self._planned(model.graph)
         if others := [value.name for value in model.graph.input if not value.type.HasField("tensor_type")]:
             raise ValidationUnavailable(f"input {others[0]} is no tensor")
@@ -76,7 +77,7 @@ class Emulator:
         scope: Scope = {}
         for name, element in self._inputs.items():
             if name in feeds:
-                scope[name] = self._fed(np.asarray(feeds[name]), element)
+                scope[name] = self._fed(name, np.asarray(feeds[name]), element)
             elif name not in self._plan.constants:
                 raise ValidationUnavailable(f"no value for input {name}")
         outputs = dict(zip(self._plan.outputs, self._walk(self._plan, scope), strict=True))
@@ -99,13 +100,18 @@ class Emulator:
         constants = {x.name: self._constant(x) for x in graph.initializer}
         return Plan(tuple(nodes), tuple(value.name for value in graph.input), outputs, constants, uses)
 
-    def _fed(self, array: AnyArray, element: int) -> Held:
+    def _fed(self, name: str, array: AnyArray, element: int) -> Held:
         if declared_format(element) is None:
             return Held(array.astype(helper.tensor_dtype_to_np_dtype(element)), element)
-        return Held(carried(array, element, self._storage), element)
+        return Held(carried(array, element, self._stored(name)), element)
 
-    def _constant(self, tensor: TensorProto) -> Held:
-        return Held(carried(tensor_values(tensor), tensor.data_type, self._storage), tensor.data_type, constant=True)
+    def _stored(self, name: str) -> Storage:
+        """The storage of a constant or input: its own where operators read it as a parameter."""
+        return _as_declared if name in self._parameters else self._storage
+
+    def _constant(self, tensor: TensorProto, name: str = "") -> Held:
+        values = carried(tensor_values(tensor), tensor.data_type, self._stored(name or tensor.name))
+        return Held(values, tensor.data_type, constant=True)
 
     def _walk(self, plan: Plan, outer: Scope) -> list[Held]:
         """The values of the graph's outputs; `outer` holds its inputs and everything that it may capture."""
@@ -127,7 +133,7 @@ class Emulator:
             if proto.op_type in self._control:
                 return self._control[proto.op_type](node, scope)
             if proto.op_type == "Constant" and proto.attribute[0].name == "value":
-                return [self._constant(proto.attribute[0].t)]
+                return [self._constant(proto.attribute[0].t, proto.output[0])]
         operands = self._converted(node, [scope[name] if name else None for name in proto.input])
         try:
             return self._kernel(node, operands)
@@ -203,6 +209,31 @@ class Emulator:
         axes, back = ints.get("scan_output_axes", [0] * len(stacks)), ints.get("scan_output_directions", [0] * len(stacks))
         joined = [_stacked(stack[:: -1 if flip else 1], axis, node) for stack, axis, flip in zip(stacks, axes, back, strict=True)]
         return [held for held, name in zip([*states, *joined], proto.output, strict=False) if name]
+
+
+def _as_declared(declared: Format) -> Format:
+    return declared
+
+
+def _parameters(graph: GraphProto, opsets: dict[str, int]) -> set[str]:
+    """Names that operators read only where the standard fixes the type to a float (Resize's scales): no storage format changes them."""
+    import onnx
+
+    fixed, free = set[str](), {value.name for value in graph.output}
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == AttributeProto.GRAPH:
+                inner = _parameters(attribute.g, opsets)
+                fixed |= inner
+                free |= {name for each in attribute.g.node for name in each.input} - inner
+        try:
+            formal = onnx.defs.get_schema(node.op_type, opsets.get("" if node.domain == "ai.onnx" else node.domain, 1), node.domain).inputs
+        except onnx.defs.SchemaError:
+            formal = []
+        for position, name in enumerate(node.input):
+            stated = position < len(formal) and formal[position].type_str in ("tensor(float)", "tensor(double)")
+            (fixed if stated else free).add(name)
+    return fixed - free
 
 
 def _bound(body: Plan, arguments: Sequence[Held]) -> Scope:

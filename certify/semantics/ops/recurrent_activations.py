@@ -10,8 +10,10 @@ import numpy as np
 from certify.number.enclosure import Enclosure
 from certify.number.upward import Array, add_up, mul_up
 from certify.semantics.contract import Arithmetic, UnsupportedOperator, register
+from certify.semantics.families import scalar
 from certify.semantics.families.pointwise import Pointwise
 from certify.semantics.ops.activations import SOFTPLUS, softplus
+from certify.semantics.ops.elementary import TANH
 
 Put = Callable[..., str]
 Constant = Callable[[float], str]
@@ -30,7 +32,8 @@ _TAKEN: dict[str, tuple[float | None, ...]] = {
     "scaledtanh": (None, None),
     "hardsigmoid": (0.20000000298023224, 0.5),
 }
-_PLAIN = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid", "softsign": "Softsign"}
+_PLAIN = {"relu": "Relu", "sigmoid": "Sigmoid", "softsign": "Softsign"}
+_OWN = {"softplus": "Softplus", "tanh": "Tanh"}  # kernels of recurrent layers that are less accurate than the operators of that name
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,8 @@ class Activation:
         """The name of its value at x."""
         if self.name in _PLAIN:
             return put(_PLAIN[self.name], x)
-        if self.name == "softplus":
-            return put("Softplus", x, domain="certify")
+        if self.name in _OWN:
+            return put(_OWN[self.name], x, domain="certify")
         return _WRITTEN[self.name](self, put, constant, x)
 
 
@@ -61,7 +64,7 @@ def _hard_sigmoid(a: Activation, put: Put, constant: Constant, x: str) -> str:
 
 def _scaled_tanh(a: Activation, put: Put, constant: Constant, x: str) -> str:
     """alpha tanh(beta x)."""
-    return put("Mul", put("Tanh", put("Mul", x, constant(a.beta))), constant(a.alpha))
+    return put("Mul", put("Tanh", put("Mul", x, constant(a.beta)), domain="certify"), constant(a.alpha))
 
 
 def _leaky(a: Activation, put: Put, constant: Constant, x: str) -> str:
@@ -129,4 +132,7 @@ def activations(names: Sequence[str], alphas: Sequence[float], betas: Sequence[f
     return tuple(found)
 
 
-register(Pointwise("Softplus", 1, softplus, lambda: SOFTPLUS, born=born_softplus, domain="certify"))
+register(
+    Pointwise("Softplus", 1, softplus, lambda: SOFTPLUS, born=born_softplus, domain="certify"),
+    Pointwise("Tanh", 1, scalar.tanh, lambda: TANH, kernel="tanh of a cell", domain="certify"),
+)
