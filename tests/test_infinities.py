@@ -92,6 +92,15 @@ def test_an_operator_without_a_word_on_infinities_gets_no_bound_by_name() -> Non
     assert found.lost[0].node == "y"
 
 
+@pytest.mark.parametrize("dtype", [None, "fp16", "fp8e4m3"])
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_a_remainder_of_an_infinity_has_no_bound(dtype: str | None, value: float) -> None:
+    """It is no number; the elements beside it are bounded as ever."""
+    text = "g (float[3] x) => (float[3] y) { a = Add(x, F) y = Mod<fmod = 1>(a, x) }"
+    found = certified(text, {"x": np.float32([[1, 2, -3]])}, dtype, F=np.float32([1, value, 0.5]))
+    assert np.isinf(found.outputs["y"].absolute_bound).tolist() == [[False, True, False]]
+
+
 @pytest.mark.parametrize("operator", ["MatMul(x, x)", "Relu(x)", "Exp(x)"])
 def test_inputs_that_no_operator_asks_about_are_finite(operator: str) -> None:
     model = parsed(f"g (float[1, 1] x) => (float[1, 1] y) {{ y = {operator} }}")

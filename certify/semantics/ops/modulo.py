@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -48,7 +48,6 @@ class Modulo:
     for fmod = 1. L = 0 there and f(x + d) - f(x) is within the width of that range.
     """
 
-    infinities: ClassVar[str] = "points"
     since: int
     name: str = "Mod"
     domain: str = ""
