@@ -16,6 +16,10 @@ FOUND = {
     ("attention_24_fullymasked_qk_matmul_output_mode3_zero_expanded", "fp16"): "a masked row, which mpmath has no number for",
     ("attention_local_window_gqa_rank4_mask_expanded", "fp32"): "the same",
 }
+LATER = {
+    ("reduce_log_sum_exp_negative_axes_keepdims_random", "fp32"): "a kernel that does not shift by the maximum, and overflows",
+    ("resize_tf_crop_and_resize", "fp16"): "a region of interest rounded into storage by the runs",
+}
 
 
 @pytest.mark.parametrize(("name", "dtype"), FOUND)
@@ -23,6 +27,13 @@ def test_what_was_found_stays_mended(name: str, dtype: str) -> None:
     tally = Tally()
     claim(next(case for case in cases() if case.name == f"test_{name}"), 0, dtype, tally)
     assert tally.finite == 1
+    assert not tally.wrong
+
+
+@pytest.mark.parametrize(("name", "dtype"), LATER)
+def test_what_was_found_later_stays_mended(name: str, dtype: str) -> None:
+    tally = Tally()
+    claim(next(case for case in cases() if case.name == f"test_{name}"), 1, dtype, tally)
     assert not tally.wrong
 
 

@@ -232,6 +232,7 @@ def _parameters(graph: GraphProto, opsets: dict[str, int]) -> set[str]:
             formal = []
         for position, name in enumerate(node.input):
             stated = position < len(formal) and formal[position].type_str in ("tensor(float)", "tensor(double)")
+            stated |= node.op_type == "Resize" and position == 1  # a region of interest has a type of its own
             (fixed if stated else free).add(name)
     return fixed - free
 

@@ -78,23 +78,40 @@ def mean_variance_normalization(e: Expansion, *, axes: Any = (0, 2, 3)) -> Expan
 
 
 def log_sum_exp(e: Expansion, *, axes: Any = None, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Expanded:
-    """log sum exp x as m + log sum exp(x - m), m = max x, which is how kernels keep the exponentials from overflowing.
+    """log sum exp x, shifted by m = max x or not: onnxruntime has kernels of both kinds, which kernel runs depends on the shape.
 
-    That m cancels to first order, whatever it is. A kernel without the shift is covered only where its inner format is so wide that
-    it is more accurate than the shifted one (the standard's function, which computes in fp64).
+    The shifted kernel is m + log sum exp(x - m), in which m cancels to first order, whatever it is; the plain one may overflow, and is
+    lost where its sum underflows. Over the reals both are f, and f = shifted + (plain - shifted again): whatever a kernel of one kind errs
+    by is a deviation of its own term while the others have none, so that the bound of that sum holds for either.
     """
     x, y = e.operands[0], e.outputs[0] or e.name("output")
     shape = e.shapes[0]
     chosen = [k - 1 for k in reduced_axes(len(shape), axes, noop_with_empty_axes)]
     kept = {"axes": np.asarray(chosen, dtype=np.int64), "keepdims": 1, "noop_with_empty_axes": 1}
     result = tuple(1 if k in chosen else n for k, n in enumerate(shape) if keepdims or k not in chosen)
+
+    def shifted(part: str) -> list[Primitive]:
+        largest, total = e.name(f"{part} max"), e.name(part)
+        return [
+            Primitive("ReduceMax", (x,), largest, kept, inner=False),
+            Primitive("Sub", (x, largest), f"{total} shifted"),
+            Primitive("Exp", (f"{total} shifted",), f"{total} exponentials"),
+            Primitive("ReduceSum", (f"{total} exponentials",), f"{total} sum", kept),
+            Primitive("Log", (f"{total} sum",), f"{total} log"),
+            Primitive("Add", (f"{total} log", largest), total, inner=False),
+        ]
+
+    plain = [
+        Primitive("Exp", (x,), e.name("powers")),
+        Primitive("ReduceSum", (e.name("powers"),), e.name("sum"), kept),
+        Primitive("Log", (e.name("sum"),), e.name("plain"), inner=False),
+    ]
     return [
-        Primitive("ReduceMax", (x,), e.name("max"), kept, inner=False),
-        Primitive("Sub", (x, e.name("max")), e.name("shifted")),
-        Primitive("Exp", (e.name("shifted"),), e.name("exponentials")),
-        Primitive("ReduceSum", (e.name("exponentials"),), e.name("sum"), kept),
-        Primitive("Log", (e.name("sum"),), e.name("log")),
-        Primitive("Add", (e.name("log"), e.name("max")), e.name("total"), inner=False),
+        *shifted("one"),
+        *plain,
+        *shifted("again"),
+        Primitive("Sub", (e.name("plain"), e.name("again")), e.name("difference")),
+        Primitive("Add", (e.name("one"), e.name("difference")), e.name("total"), inner=False),
         Primitive("Reshape", (e.name("total"),), y, {"shape": np.asarray(result, dtype=np.int64), "allowzero": 1}, inner=False),
     ], {}
 
