@@ -6,8 +6,7 @@ Inputs are numbers of the input tensor's own format. Rows of a batch are cases, 
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,21 +14,21 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from certify.boxes import EXACT_INTEGERS, hull_of, input_boxes, inward
 from certify.certificate.contract import InputFacts
 from certify.errors import InvalidData, Unsupported, UsageError
 from certify.graph.infinities import mistaken_in_input, readers
 from certify.graph.model import ModelGraph, Value
 from certify.graph.tensors import FLOATING, dtype_of, type_name
+from certify.graph.vnnlib import read as read_vnnlib
+from certify.graph.vnnlib.property import Property
 from certify.number.enclosure import Enclosure
 from certify.number.formats import from_onnx
-from certify.number.rounding import round_to, ulp
+from certify.number.rounding import round_to
 from certify.number.upward import Array
 from certify.request import Range, Request
 
 DEFAULT_RANGE: Range = (-1.0, 1.0)
-EXACT_INTEGERS = 2.0**53
-"""Integers up to here are float64 numbers, as every array of the analysis is."""
-
 # Between an input and the table that it indexes these change neither its values nor their meaning.
 _TRANSPARENT = frozenset({"Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Expand"})
 _TABLES = frozenset({"Gather", "GatherElements"})
@@ -45,11 +44,18 @@ class Raw:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """points: by input, (cases or 1, *shape), empty for a region. box: by input, (1, *shape), None for points."""
+    """The input set of a claim.
+
+    points: by input, (cases or 1, *shape), empty for a region.
+    box:    by input, (1, *shape), None for points; of a VNN-LIB file, the smallest that holds all of its boxes.
+    boxes:  all boxes of a region; one for each case of `said`, what a VNN-LIB file states.
+    """
 
     points: dict[str, Array]
     box: dict[str, Enclosure] | None
     facts: InputFacts
+    boxes: tuple[dict[str, Enclosure], ...] = ()
+    said: Property | None = None
 
 
 def read(data: Path | Mapping[str, npt.NDArray[Any]]) -> Raw:
@@ -124,7 +130,7 @@ def inputs_for(graph: ModelGraph, request: Request, raw: Raw | None = None) -> I
         if type_name(graph.values[name].elem_type) == "string":
             raise Unsupported(f"input {name!r} holds strings; only numbers are supported")
     if request.vnnlib is not None:
-        raise UsageError("--vnnlib: not available in this version; give the box with --range NAME=LO:HI and --region")
+        return _stated(graph, read_vnnlib(request.vnnlib))
     if request.data is not None:
         points = _points(graph, raw or read(request.data))
         return Inputs(points, None, InputFacts("points", _cases(points), "data", digest(points)))
@@ -135,12 +141,26 @@ def inputs_for(graph: ModelGraph, request: Request, raw: Raw | None = None) -> I
         for name, (lo, hi) in domain.items():
             shape = (1, *graph.values[name].shape)
             box[name] = Enclosure(np.full(shape, lo), np.full(shape, hi))
-        return Inputs({}, box, InputFacts("region", 1, "range" if chosen else "default", None, domain))
+        return Inputs({}, box, InputFacts("region", 1, "range" if chosen else "default", None, domain), (box,))
     points = {}
-    for i, (name, interval) in enumerate(domain.items()):
-        points[name] = _draw(graph.values[name], interval, request.samples, np.random.default_rng([request.seed, i]))
+    for i, (name, (lo, hi)) in enumerate(domain.items()):
+        value = graph.values[name]
+        points[name] = _draw(value, lo, hi, (request.samples, *value.shape), np.random.default_rng([request.seed, i]))
     source: Literal["sampled", "default"] = "sampled" if chosen else "default"
     return Inputs(points, None, InputFacts("points", request.samples, source, digest(points), domain, request.seed))
+
+
+def _stated(graph: ModelGraph, said: Property) -> Inputs:
+    """The boxes of a VNN-LIB file."""
+    boxes, widened = input_boxes(graph, said)
+    box = hull_of(boxes)
+    domain = {name: (float(X.lo.min()), float(X.hi.max())) for name, X in box.items() if X.lo.size}
+    for name, (lo, hi) in domain.items():
+        table = table_size(graph, name)
+        if table is not None and (lo < -table or hi > table - 1):
+            raise InvalidData(f"{said.source}: input {name!r} may be {lo:g} to {hi:g}, outside the table of {table} rows that it indexes")
+    every = {name: np.concatenate([np.stack([b[name].lo, b[name].hi]) for b in boxes], axis=1) for name in box}
+    return Inputs({}, box, InputFacts("region", 1, "vnnlib", digest(every), domain, widened=widened), boxes, said)
 
 
 def digest(points: Mapping[str, Array]) -> str:
@@ -282,55 +302,28 @@ def _domain(graph: ModelGraph, ranges: Mapping[str, Range]) -> dict[str, Range]:
         lo, hi = given or (DEFAULT_RANGE if table is None else (0.0, table - 1.0))
         if table is not None and (lo < -table or hi > table - 1):
             raise UsageError(f"--range {name}={lo:g}:{hi:g}: outside the table of {table} rows that the input indexes")
-        inward = _inward(graph.values[name].elem_type, lo, hi)
-        if inward is None:
+        first, last = map(float, inward(graph.values[name].elem_type, np.array(lo), np.array(hi)))
+        if first > last:
             kind = type_name(graph.values[name].elem_type)
             raise UsageError(f"--range {name}={lo:g}:{hi:g}: no {kind} number lies in it, which is the type of the input; widen it")
-        domain[name] = inward
+        domain[name] = (first, last)
     return domain
 
 
-def _inward(elem_type: int, lo: float, hi: float) -> Range | None:
-    """The least and the greatest number of the type in [lo, hi], or None if there is none."""
-    storage = from_onnx(elem_type)
-    if storage is None:
-        least, greatest = _integers(elem_type)
-        first, last = float(max(math.ceil(lo), least)), float(min(math.floor(hi), greatest))
-    else:
-        first, last = (_upward(x, elem_type) for x in (lo, -hi))
-        last = -last
-    return (first, last) if first <= last else None
+def drawn_from(graph: ModelGraph, boxes: Sequence[Mapping[str, Enclosure]], samples: int, seed: int) -> dict[str, Array]:
+    """Numbers of the inputs' formats, uniform in boxes that are spread over `boxes`: by input, (samples, *shape)."""
+    chosen = [boxes[i] for i in np.linspace(0, len(boxes) - 1, samples).round().astype(int)]
+    points = {}
+    for i, name in enumerate(graph.inputs):
+        lo, hi = (np.concatenate(ends) for ends in zip(*((box[name].lo, box[name].hi) for box in chosen), strict=True))
+        points[name] = _draw(graph.values[name], lo, hi, lo.shape, np.random.default_rng([seed, i]))
+    return points
 
 
-def _upward(x: float, elem_type: int) -> float:
-    """The least number of the format at or above x; inf if there is none."""
-    storage = from_onnx(elem_type)
-    assert storage is not None
-    if abs(x) > storage.max:
-        return math.inf if x > 0 else -storage.max
-    nearest = float(round_to(x, storage))
-    return nearest if nearest >= x else nearest + float(ulp(abs(x), storage))
-
-
-def _integers(elem_type: int) -> tuple[int, int]:
-    import ml_dtypes
-
-    dtype = dtype_of(elem_type)
-    if dtype == np.bool_:
-        return 0, 1
-    if dtype.kind not in "iu" and dtype.isbuiltin == 1:
-        raise InvalidData(f"inputs of type {type_name(elem_type)} can't be drawn; give them with --data")
-    describe: Any = ml_dtypes.iinfo  # knows numpy's integers and the 4- and 2-bit ones
-    info = describe(dtype)
-    return max(int(info.min), -int(EXACT_INTEGERS)), min(int(info.max), int(EXACT_INTEGERS))
-
-
-def _draw(value: Value, interval: Range, samples: int, generator: np.random.Generator) -> Array:
-    """Uniform draws, (samples, *shape), rounded into the input's format without leaving the interval."""
-    lo, hi = interval
-    shape = (samples, *value.shape)
+def _draw(value: Value, lo: Array | float, hi: Array | float, shape: tuple[int, ...], generator: np.random.Generator) -> Array:
+    """Uniform draws, rounded into the input's format without leaving [lo, hi]."""
     storage = from_onnx(value.elem_type)
     if storage is None:
-        return generator.integers(int(lo), int(hi), size=shape, endpoint=True).astype(np.float64)
+        return generator.integers(np.int64(lo), np.int64(hi), size=shape, endpoint=True).astype(np.float64)
     fraction = generator.random(shape)
     return np.clip(round_to(lo * (1.0 - fraction) + hi * fraction, storage), lo, hi)

@@ -297,8 +297,3 @@ def test_a_region_is_the_box_of_the_numbers_in_the_range() -> None:
     assert np.all(found.box["x"].hi == 0.5)
     assert (found.facts.kind, found.facts.source, found.facts.sha256, found.facts.seed) == ("region", "range", None, None)
     assert drawn(ONE, region=True).facts.source == "default"
-
-
-def test_vnnlib_is_refused_until_it_exists() -> None:
-    with pytest.raises(UsageError, match="--vnnlib: not available in this version"):
-        drawn(ONE, vnnlib=Path("a.vnnlib"))

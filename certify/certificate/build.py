@@ -37,7 +37,7 @@ def _claim(claim: Claim) -> schema.Claim:
         accumulate=claim.accumulate,
         summation=claim.summation,
         profile=schema.Profile(claim.profile.name, list(claim.profile.assumptions)),
-        inputs=schema.Inputs(inputs.kind, inputs.cases, inputs.source, inputs.sha256, boxes, inputs.seed),
+        inputs=schema.Inputs(inputs.kind, inputs.cases, inputs.source, inputs.sha256, boxes, inputs.seed, inputs.widened),
         as_run=None if run is None else schema.AsRun(run.runtime, run.level, run.nodes),
     )
 

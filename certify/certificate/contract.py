@@ -40,8 +40,9 @@ class InputFacts:
     """The input set of the claim.
 
     source:  "data", "sampled", "default" (sampled from the declared default domain: nobody chose it), "range" or "vnnlib".
-    boxes:   by input: the domain that was sampled, or that the region claim covers.
-    sha256:  of the points (see certify.data.digest); None for a region.
+    boxes:   by input: the domain that was sampled, or that the region claim covers; of a VNN-LIB file, what all of its boxes lie in.
+    sha256:  of the points, or of a VNN-LIB file's boxes, lower and upper ends (see certify.data.digest); None for another region.
+    widened: how many bounds of a VNN-LIB file no number of the input's format obeys, and hold its two neighbours instead.
     """
 
     kind: Literal["points", "region"]
@@ -50,6 +51,7 @@ class InputFacts:
     sha256: str | None = None
     boxes: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     seed: int | None = None
+    widened: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,10 @@ class Profile(msgspec.Struct, frozen=True):
 
 
 class Inputs(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`sha256` for points, `boxes` (input to [lo, hi]) for a region or the domain that was sampled."""
+    """`sha256` for points and VNN-LIB files, `boxes` (input to [lo, hi]) for a region or the domain that was sampled.
+
+    `widened`: input elements for which the VNN-LIB file allows no number of their format, so that the two around count as allowed.
+    """
 
     kind: str
     cases: int
@@ -40,6 +43,7 @@ class Inputs(msgspec.Struct, frozen=True, omit_defaults=True):
     sha256: str | None = None
     boxes: dict[str, list[float]] | None = None
     seed: int | None = None
+    widened: int = 0
 
 
 class AsRun(msgspec.Struct, frozen=True):

@@ -96,11 +96,12 @@ def origin(inputs: Inputs) -> str:
     """How the inputs were obtained."""
     boxes = ", ".join(f"{name} in [{lo:g}, {hi:g}]" for name, (lo, hi) in (inputs.boxes or {}).items())
     drawn = f"{plural(inputs.cases, 'point')} drawn with seed {inputs.seed} from {boxes}"
+    widened = f", {plural(inputs.widened, 'element')} with both neighbours of bounds that hold none" if inputs.widened else ""
     return {
         "data": f"{plural(inputs.cases, 'case')} from the data given (sha256 {(inputs.sha256 or '')[:12]})",
         "sampled": drawn,
         "range": f"every number of the box {boxes}",
-        "vnnlib": f"every number of the box {boxes}, from the VNN-LIB file",
+        "vnnlib": f"every number of the VNN-LIB file's boxes (sha256 {(inputs.sha256 or '')[:12]}), which lie in {boxes}{widened}",
         "default": f"every number of the box {boxes}" if inputs.kind == "region" else drawn,
     }[inputs.source]
 

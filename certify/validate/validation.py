@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from certify.analysis.bind import Program
 from certify.analysis.problem import Problem
 from certify.analysis.target import Target
 from certify.certificate.contract import Validation
-from certify.data import Inputs, inputs_for
+from certify.data import Inputs, drawn_from
 from certify.engines import running
 from certify.engines.answer import Answer
 from certify.number.upward import Array
@@ -38,8 +37,7 @@ def validated(target: Target, profile: Profile, inputs: Inputs, found: Answer, r
         )
         first = found.first_exact or exact_problem(program, points, 0)
     else:
-        drawn = inputs_for(target.source, replace(request, region=False))
-        points, cases = drawn.points, drawn.facts.cases
+        points, cases = drawn_from(target.source, inputs.boxes, request.samples, request.seed), request.samples
         first = exact_problem(program, points, 0)
         trajectory = _trajectory(program, points, cases)
     reference = reference_for(first, lambda case: exact_problem(program, points, case), cases, trajectory)
