@@ -12,7 +12,7 @@ from pathlib import Path
 from certify.errors import InvalidData, Unsupported
 
 LARGEST_FILE = 2**27
-"""Bytes of text; the largest of VNN-COMP's files are about half of that."""
+"""Bytes of text."""
 
 _TOKENS = re.compile(r"""[()] | [^\s()";|]+ | "(?:[^"]|"")*" | \|[^|]*\| | (?P<comment>;[^\n]*) | ["|]""", re.VERBOSE)
 
