@@ -64,7 +64,7 @@ def figure(x: float | None) -> str:
 
 
 def ratio(x: float, y: float | None) -> str:
-    return "" if y is None or math.isnan(x) or math.isnan(y) else f"{x / y:.2f}" if y else "inf" if x else "1"
+    return "" if y is None or math.isnan(x) or math.isnan(y) else f"{x / y:.3g}" if y else "inf" if x else "1"
 
 
 def row(kernel: Kernel, found: Result, gappa_bound: float | None) -> str:
