@@ -12,7 +12,7 @@ from certify.semantics.families.composite import Expansion, Primitive
 
 Parts = tuple[list[Primitive], dict[str, Any]]
 
-_INT64 = 7  # ONNX's number for the type
+_REAL, _INT64 = 0, 7  # ONNX's numbers for no type and for that one
 
 
 @dataclass
@@ -72,6 +72,12 @@ class Writer:
         """A primitive that delivers whole numbers or truth values."""
         name = output or self.fresh()
         self.primitives.append(Primitive(kind, operands, name, attributes, inner=output is None, domain=domain, like=_INT64))
+        return name
+
+    def real(self, kind: str, *operands: str | None, **attributes: Any) -> str:
+        """A primitive whose result is a real number that nothing holds or rounds."""
+        name = self.fresh()
+        self.primitives.append(Primitive(kind, operands, name, attributes, like=_REAL))
         return name
 
     def reshape_whole(self, x: str, shape: Sequence[int]) -> str:

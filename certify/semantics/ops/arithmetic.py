@@ -6,7 +6,7 @@ another one (attributes `axis`, `broadcast`); those versions have no rule.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
 
@@ -107,6 +107,16 @@ def _sum_rounding(arithmetic: Arithmetic, sizes: Sizes) -> Array:
     return arithmetic.sum(sizes.terms, total, sizes.magnitude, largest)
 
 
+def _any_association(arithmetic: Arithmetic, sizes: Sizes) -> Array:
+    """n - 1 additions, whatever order the arithmetic states for sums: one after the other, none of which has a result beyond all
+    magnitudes and the errors before it."""
+    error, everything = np.zeros(()), add_up(*aligned(*sizes.operands))
+    for _ in range(sizes.terms - 1):
+        addition = arithmetic.sum(2, everything, everything, everything)
+        error, everything = add_up(error, addition), add_up(everything, addition)
+    return error
+
+
 def mean_rounding(arithmetic: Arithmetic, n: int, total: Array, magnitude: Array, largest: Array, nonzero: Array | None = None) -> Array:
     """The kernel adds n terms, divides by n (or multiplies by 1/n rounded), stores: `total` >= sum |t_i|, `magnitude` >= |mean|.
 
@@ -197,7 +207,7 @@ def _subtraction(since: int) -> Linear:
     )
 
 
-def _sum(since: int) -> Linear:
+def _sum(since: int, kernel: Callable[..., Array] = _sum_rounding, domain: str = "") -> Linear:
     return Linear(
         "Sum",
         since,
@@ -206,9 +216,10 @@ def _sum(since: int) -> Linear:
         _add,
         _spread_back,
         _elementwise_extent,
-        _sum_rounding,
+        kernel,
         _add_interval,
         _least_quantum,
+        domain=domain,
         pointwise=True,
         adds=True,
     )
@@ -219,6 +230,7 @@ register(
     *(_subtraction(since) for since in (7, 13, 14)),
     *(Bilinear("Mul", since, ("A", "B"), Product(), interval=_multiply_interval, pointwise=True) for since in (7, 13, 14)),
     *(_sum(since) for since in (8, 13)),
+    _sum(1, _any_association, "certify"),  # a part of expansions, several numbers in whatever order a fused kernel adds them
     *(
         Linear(
             "Mean",

@@ -16,9 +16,11 @@ from certify.number.upward import Array, add_up, mul_up
 from certify.semantics.contract import Arithmetic, UnsupportedOperator, register
 from certify.semantics.families.composite import Composite, Expansion, Primitive
 from certify.semantics.families.delivery import Delivery
+from certify.semantics.families.writer import Writer
+from certify.semantics.ops.dynamic_quantization import largest_sum, product, quantized_operand, real_weights
 from certify.semantics.ops.integer_contraction import along, centred, integer_product
 from certify.semantics.ops.qlinear import MS, refuse
-from certify.semantics.ops.quantization import UINT8, Parts, dynamic_parameters, into_integers
+from certify.semantics.ops.quantization import UINT8, Parts, into_integers
 
 
 def scaled_after(arithmetic: Arithmetic, reach: Enclosure, magnitude: Array, quantum: Sequence[Array | float]) -> Array:
@@ -93,23 +95,20 @@ def matmul_integer_to_float(e: Expansion) -> Parts:
 
 
 def dynamic_quantize_matmul(e: Expansion) -> Parts:
-    """A quantized by its own range as one tensor, times b_scale (B - b_zero_point), plus bias."""
-    x = e.operands[0]
+    """A times b_scale (B - b_zero_point), plus bias; the kernel quantizes A by its own range (semantics/ops/dynamic_quantization)."""
+    w, (x, weights, scale) = Writer(e), e.operands[:3]
     assert x is not None
-    names = (e.name("a scale"), e.name("a zero"), e.name("a real zero"))
-    parameters, constants = dynamic_parameters(e, x, names)
-    b, right = centred(e, 1, (3, "b_zero_point"), (-1,), "b")
-    b_scale, t = along(e, 2, (-1,), "b scale")
-    product = integer_product(e, "MatMul", (e.name("a centred"), right), {}, e.name("total"))
-    return [
-        *parameters,
-        Primitive("Div", (x, names[0]), e.name("quotient"), like=x),
-        *into_integers(e, e.name("quotient"), names[1], UINT8, e.name("a"), "a"),
-        Primitive("Sub", (e.name("a"), names[1]), e.name("a centred"), like=UINT8),
-        *(*b, *b_scale, *product),
-        *scaled(e, e.name("total"), (names[0], t), None),
-        *stored(e, e.name("scaled"), operand(e, 4)),
-    ], constants
+    assert weights is not None
+    assert scale is not None
+    zeros = operand(e, 3)
+    times = largest_sum(e.constants.get("B"), 0.0 if zeros is None else e.constants.get("b_zero_point"), e.shapes[0][-1])
+    y = product(w, x, quantized_operand(w, x), real_weights(w, weights, zeros, scale), scale, times)
+    output, bias = e.outputs[0] or e.name("output"), operand(e, 4)
+    if bias is None:
+        w.step("Store", y, domain="certify", output=output)
+    else:
+        w.step("Add", y, bias, output=output)
+    return w.parts
 
 
 def unpacked(x: Any, bits: int) -> npt.NDArray[np.int64]:
@@ -173,7 +172,6 @@ def matmul_n_bits(
 _A, _B = ("A", "a_scale", "a_zero_point"), ("B", "b_scale", "b_zero_point")
 _TO_FLOAT = ("A", "B", "a_scale", "b_scale", "a_zero_point", "b_zero_point", "bias")
 _ATTENTION = ("input", "weight", "bias", "input_scale", "weight_scale", "mask_index", "input_zero_point", "weight_zero_point", "past")
-_LSTM = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P", "W_scale", "W_zero_point", "R_scale", "R_zero_point")
 
 register(
     Delivery("ScaledAfter", scaled_after),
@@ -182,8 +180,5 @@ register(
     Composite("MatMulIntegerToFloat", 1, _TO_FLOAT, matmul_integer_to_float, domain=MS),
     Composite("DynamicQuantizeMatMul", 1, ("A", "B", "b_scale", "b_zero_point", "bias"), dynamic_quantize_matmul, domain=MS),
     Composite("QAttention", 1, _ATTENTION, refuse("attention of quantized operands"), domain=MS, outputs=2),
-    Composite(
-        "DynamicQuantizeLSTM", 1, _LSTM, refuse("it quantizes its state, which starts from zeros, by its range in every step"), domain=MS
-    ),
     Composite("MatMulNBits", 1, ("A", "B", "scales", "zero_points", "g_idx", "bias"), matmul_n_bits, domain=MS),
 )

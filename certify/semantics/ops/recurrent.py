@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -29,15 +29,48 @@ from certify.semantics.ops.contraction import MatrixProduct
 from certify.semantics.ops.movement import integers
 from certify.semantics.ops.recurrent_activations import Activation, activations
 
+Seen = tuple[str, ...]
+"""What the gates of one step multiply or add: names that only `Products` understands."""
+
+
+class Products(Protocol):
+    """How a step of one direction forms x W + h R of each gate."""
+
+    def beside(self, x: str, h: str) -> Seen:
+        """x, a frame of the input, and h for all gates."""
+        ...
+
+    def sums(self, seen: Seen, gate: int, *addends: str | None) -> str:
+        """x W + h R + addends of a gate; None is none."""
+        ...
+
+
+@dataclass(frozen=True)
+class Joined:
+    """[x, h] [W; R] + addends in one accumulator. both: W over R, (1, inputs + hidden, hidden), one a gate."""
+
+    writer: Writer
+    both: tuple[str, ...]
+    inputs: int
+
+    def beside(self, x: str, h: str) -> Seen:
+        return (self.writer.put("Concat", x, h, axis=2),)
+
+    def sums(self, seen: Seen, gate: int, *addends: str | None) -> str:
+        return accumulated(self.writer, seen[0], self.both[gate], *addends, split=self.inputs)
+
+
+def accumulated(w: Writer, a: str, b: str, *addends: str | None, split: int = 0) -> str:
+    return w.put("Gemm", a, b, *(c for c in addends if c is not None), domain="certify", split=split)
+
 
 @dataclass(frozen=True)
 class Weights:
-    """What one direction multiplies with and adds, one entry a gate; None where absent.
+    """What one direction adds and multiplies with, one entry a gate; None where absent.
 
-    both: W over R, (1, inputs + hidden, hidden). input, state: W and R alone. peephole: (1, hidden).
+    input, state: W and R for products that a gate forms by itself. peephole: (1, hidden).
     """
 
-    both: tuple[str, ...]
     input: tuple[str, ...]
     state: tuple[str, ...]
     input_bias: tuple[str | None, ...]
@@ -50,18 +83,14 @@ class Cell:
     """One kind of recurrent layer in one direction: how a step's sums are formed and squashed."""
 
     writer: Writer
+    products: Products
     weights: Weights
-    inputs: int
     activations: tuple[Activation, ...]
     clip: float | None
 
-    def sums(self, operands: str, gate: int, *more: str | None) -> str:
-        """[x, h] [W; R] + biases + more."""
-        addends = [self.weights.input_bias[gate], self.weights.state_bias[gate], *more]
-        return self.product(operands, self.weights.both[gate], *addends, split=self.inputs)
-
-    def product(self, a: str, b: str, *addends: str | None, split: int = 0) -> str:
-        return self.writer.put("Gemm", a, b, *(c for c in addends if c is not None), domain="certify", split=split)
+    def sums(self, seen: Seen, gate: int, *more: str | None) -> str:
+        """x W + h R + biases + more."""
+        return self.products.sums(seen, gate, self.weights.input_bias[gate], self.weights.state_bias[gate], *more)
 
     def squashed(self, position: int, x: str, clipped: bool = True) -> str:
         """An activation of x, its operand clipped first."""
@@ -70,8 +99,8 @@ class Cell:
             x = w.put("Min", w.put("Max", x, w.constant(-self.clip)), w.constant(self.clip))
         return self.activations[position].apply(w.put, w.constant, x)
 
-    def beside(self, x: str, h: str) -> str:
-        return self.writer.put("Concat", x, h, axis=2)
+    def beside(self, x: str, h: str) -> Seen:
+        return self.products.beside(x, h)
 
     def blend(self, a: str, b: str, z: str) -> str:
         """(1 - z) a + z b, or a + z (b - a): the last step adds what any association rounds."""
@@ -129,7 +158,7 @@ def gru_step(linear_before_reset: bool) -> Step:
     def step(cell: Cell, x: str, state: State) -> State:
         w, h = cell.writer, state[0]
         both = cell.beside(x, h)
-        seen = cell.product(h, cell.weights.state[2], cell.weights.state_bias[2]) if linear_before_reset else h
+        seen = accumulated(w, h, cell.weights.state[2], cell.weights.state_bias[2]) if linear_before_reset else h
         start = len(w.primitives)
         w.put("Mul", cell.squashed(0, cell.sums(both, 1)), seen)
         seen = w.fused(start)
@@ -137,7 +166,7 @@ def gru_step(linear_before_reset: bool) -> Step:
             inputs = cell.beside(x, seen)
         start = len(w.primitives)
         candidate = (
-            cell.product(x, cell.weights.input[2], cell.weights.input_bias[2], seen) if linear_before_reset else cell.sums(inputs, 2)
+            accumulated(w, x, cell.weights.input[2], cell.weights.input_bias[2], seen) if linear_before_reset else cell.sums(inputs, 2)
         )
         cell.blend(cell.squashed(1, candidate), h, cell.squashed(0, cell.sums(both, 0)))
         return (w.fused(start),)
@@ -163,22 +192,26 @@ class Layer:
         return (self.batch, 1, self.hidden) if self.layout else (1, self.batch, self.hidden)
 
 
-def _weights(w: Writer, layer: Layer, d: int) -> Weights:
-    """The slices of W, R, B, P of direction d, cut once."""
-    e, H, G = w.e, layer.hidden, layer.gates
-    W, R, B, P = (*e.operands[1:3], _operand(e, "B"), _operand(e, "P"))
+def _factors(w: Writer, layer: Layer, d: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The slices of W and R of direction d, one a gate, cut once."""
+    H, (W, R) = layer.hidden, w.e.operands[1:3]
     assert W is not None
     assert R is not None
 
     def turned(x: str, gate: int) -> str:
         return w.moved("Transpose", w.part(x, [0, 1], [d, gate * H], [d + 1, (gate + 1) * H]), perm=(0, 2, 1))
 
+    return tuple(turned(W, k) for k in range(layer.gates)), tuple(turned(R, k) for k in range(layer.gates))
+
+
+def addends(w: Writer, layer: Layer, d: int, inputs: tuple[str, ...] = (), states: tuple[str, ...] = ()) -> Weights:
+    """The slices of B and P of direction d, cut once, beside those of W and R."""
+    H, G, B, P = layer.hidden, layer.gates, operand(w.e, "B"), operand(w.e, "P")
+
     def cut(x: str | None, k: int) -> str | None:
         return None if x is None else w.part(x, [0, 1], [d, k * H], [d + 1, (k + 1) * H])
 
-    inputs, states = tuple(turned(W, k) for k in range(G)), tuple(turned(R, k) for k in range(G))
     return Weights(
-        tuple(w.moved("Concat", a, b, axis=1) for a, b in zip(inputs, states, strict=True)),
         inputs,
         states,
         tuple(cut(B, k) for k in range(G)),
@@ -187,24 +220,44 @@ def _weights(w: Writer, layer: Layer, d: int) -> Weights:
     )
 
 
-def _operand(e: Expansion, name: str) -> str | None:
+def joined(w: Writer, layer: Layer) -> Sequence[tuple[list[str], Products, Weights]]:
+    """Frames of X, products and weights of each direction."""
+    x = w.e.operands[0]
+    assert x is not None
+    frames, found = w.pieces(x, layer.layout, layer.times), []
+    for d in range(len(layer.directions)):
+        inputs, states = _factors(w, layer, d)
+        both = tuple(w.moved("Concat", a, b, axis=1) for a, b in zip(inputs, states, strict=True))
+        found.append((frames, Joined(w, both, layer.inputs), addends(w, layer, d, inputs, states)))
+    return found
+
+
+def operand(e: Expansion, name: str) -> str | None:
     """An optional operand by its name: sequence_lens is no operand here."""
     position = {"B": 3, "initial_h": 4, "initial_c": 5, "P": 6}[name]
     return e.operands[position] if position < len(e.operands) else None
 
 
-def _layer(e: Expansion, gates: int, given: Attributes) -> Layer:
-    direction, layout = given.direction, given.layout
+def directions(given: Attributes) -> tuple[bool, ...]:
     turns = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
-    if direction not in turns:
-        raise UnsupportedOperator(f"its direction is {direction!r}")
-    x, r = e.shapes[0], e.shapes[2]
-    if given.hidden_size not in (None, r[2]):
-        raise UnsupportedOperator(f"its hidden_size is {given.hidden_size}, but R has {r[2]}")
-    times, batch = (x[1], x[0]) if layout else (x[0], x[1])
-    if not times:
+    if given.direction not in turns:
+        raise UnsupportedOperator(f"its direction is {given.direction!r}")
+    return turns[given.direction]
+
+
+def checked(layer: Layer, given: Attributes) -> Layer:
+    if given.hidden_size not in (None, layer.hidden):
+        raise UnsupportedOperator(f"its hidden_size is {given.hidden_size}, but R has {layer.hidden}")
+    if not layer.times:
         raise UnsupportedOperator("its sequence has no elements")
-    return Layer(gates, layout, times, batch, x[2], r[2], turns[direction])
+    return layer
+
+
+def _layer(e: Expansion, gates: int, given: Attributes) -> Layer:
+    layout = given.layout
+    x, r = e.shapes[0], e.shapes[2]
+    times, batch = (x[1], x[0]) if layout else (x[0], x[1])
+    return checked(Layer(gates, layout, times, batch, x[2], r[2], directions(given)), given)
 
 
 def _lengths(layer: Layer, sequence_lens: Any) -> list[int]:
@@ -228,25 +281,36 @@ class Attributes:
     sequence_lens: Any = None
 
 
-def _expand(e: Expansion, gates: int, step: Step, default: tuple[str, ...], states: int, given: Attributes) -> Parts:
+@dataclass(frozen=True)
+class Kind:
+    """An operator: how many gates and states, one step, a direction's activations, and how it reads its operands.
+
+    read: frames of X, products and weights of each direction.
+    """
+
+    gates: int
+    states: int
+    step: Step
+    default: tuple[str, ...]
+    layer: Callable[[Expansion, int, Attributes], Layer] = _layer
+    read: Callable[[Writer, Layer], Sequence[tuple[list[str], Products, Weights]]] = joined
+
+
+def unrolled(e: Expansion, kind: Kind, given: Attributes) -> Parts:
     """Each direction by itself, then its outputs side by side."""
     w = Writer(e)
-    layer = _layer(e, gates, given)
+    layer, each = kind.layer(e, kind.gates, given), len(kind.default)
     lengths = _lengths(layer, given.sequence_lens)
-    chosen = activations(given.activations or default * len(layer.directions), given.activation_alpha, given.activation_beta)
-    if len(chosen) != len(default) * len(layer.directions):
+    chosen = activations(given.activations or kind.default * len(layer.directions), given.activation_alpha, given.activation_beta)
+    if len(chosen) != each * len(layer.directions):
         raise UnsupportedOperator(f"{len(chosen)} activations for {len(layer.directions)} directions")
-    x = e.operands[0]
-    assert x is not None
-    frames = w.pieces(x, layer.layout, layer.times)
     sequences, lasts = [], []
-    for d, backwards in enumerate(layer.directions):
-        own = chosen[d * len(default) : (d + 1) * len(default)]
-        cell = Cell(w, _weights(w, layer, d), layer.inputs, own, given.clip)
-        state = tuple(_initial(w, layer, ("initial_h", "initial_c")[k], d) for k in range(states))
+    for d, (frames, products, weights) in enumerate(kind.read(w, layer)):
+        cell = Cell(w, products, weights, chosen[d * each : (d + 1) * each], given.clip)
+        state = tuple(_initial(w, layer, ("initial_h", "initial_c")[k], d) for k in range(kind.states))
         steps: list[str] = [""] * layer.times
-        for t in reversed(range(layer.times)) if backwards else range(layer.times):
-            new = step(cell, frames[t], state)
+        for t in reversed(range(layer.times)) if layer.directions[d] else range(layer.times):
+            new = kind.step(cell, frames[t], state)
             steps[t], state = _within(w, layer, [t < n for n in lengths], new, state)
         sequences.append(steps)
         lasts.append(state)
@@ -255,7 +319,7 @@ def _expand(e: Expansion, gates: int, step: Step, default: tuple[str, ...], stat
 
 
 def _initial(w: Writer, layer: Layer, name: str, d: int) -> str:
-    given = _operand(w.e, name)
+    given = operand(w.e, name)
     if given is None:
         return w.constant(np.zeros(layer.frame))
     return given if len(layer.directions) == 1 else w.part(given, [layer.layout], [d], [d + 1])
@@ -283,19 +347,22 @@ def _deliver(w: Writer, layer: Layer, sequences: Sequence[Sequence[str]], lasts:
             w.put("Store", w.joined([lasts[d][k] for d in range(count)], layer.layout), domain="certify", output=name)
 
 
+LSTM_ACTIVATIONS = ("Sigmoid", "Tanh", "Tanh")
+
+
 def rnn(e: Expansion, **attributes: Any) -> Parts:
     """Unrolled over time; states stay in the kernel's format from step to step."""
-    return _expand(e, 1, rnn_step, ("Tanh",), 1, Attributes(**attributes))
+    return unrolled(e, Kind(1, 1, rnn_step, ("Tanh",)), Attributes(**attributes))
 
 
 def lstm(e: Expansion, *, input_forget: int = 0, **attributes: Any) -> Parts:
     """Unrolled over time; states stay in the kernel's format from step to step; the cell state is not clipped."""
-    return _expand(e, 4, lstm_step(bool(input_forget)), ("Sigmoid", "Tanh", "Tanh"), 2, Attributes(**attributes))
+    return unrolled(e, Kind(4, 2, lstm_step(bool(input_forget)), LSTM_ACTIVATIONS), Attributes(**attributes))
 
 
 def gru(e: Expansion, *, linear_before_reset: int = 0, **attributes: Any) -> Parts:
     """Unrolled over time; states stay in the kernel's format from step to step."""
-    return _expand(e, 3, gru_step(bool(linear_before_reset)), ("Sigmoid", "Tanh"), 1, Attributes(**attributes))
+    return unrolled(e, Kind(3, 1, gru_step(bool(linear_before_reset)), ("Sigmoid", "Tanh")), Attributes(**attributes))
 
 
 _OPERANDS = ("X", "W", "R", "B", "sequence_lens", "initial_h")
