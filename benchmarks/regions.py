@@ -11,14 +11,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnx
 from kernels import Result, certified, figure, ratio
-from onnx import TensorProto, helper
 
 PUBLIC = Path(os.environ.get("CERTIFY_MODELS", Path(__file__).resolve().parents[2] / "shared" / "models"))
 ACAS = PUBLIC / "vnncomp_acasxu"
@@ -52,36 +49,10 @@ def rows() -> Iterator[Row]:
     yield Row("KJ_TinyTaxiNet", PUBLIC / "marabou_misc" / "KJ_TinyTaxiNet.onnx", (0.0, 1.0))
 
 
-def bounds(path: Path) -> list[tuple[float, float]]:
-    """The least box that holds what the file asserts of X_0, X_1, ..."""
-    ends: dict[str, dict[int, list[float]]] = {"<=": {}, ">=": {}}
-    for relation, index, number in re.findall(r"\((<=|>=) X_(\d+) ([-+0-9.eE]+)\)", path.read_text()):
-        ends[relation].setdefault(int(index), []).append(float(number))
-    return [(min(ends[">="][i]), max(ends["<="][i])) for i in sorted(ends["<="])]
-
-
-def split(path: Path, count: int) -> onnx.ModelProto:
-    """The model with `count` scalar inputs X_0, X_1, ... in place of its one tensor, so that each has a range of its own."""
-    model = onnx.load(path)
-    graph = model.graph
-    constants = {tensor.name for tensor in graph.initializer}
-    given = next(value for value in graph.input if value.name not in constants)
-    shape = [dimension.dim_value or 1 for dimension in given.type.tensor_type.shape.dim]
-    names = [f"X_{i}" for i in range(count)]
-    graph.initializer.append(helper.make_tensor("X_shape", TensorProto.INT64, [len(shape)], shape))
-    graph.node.insert(0, helper.make_node("Concat", names, ["X"], axis=0))
-    graph.node.insert(1, helper.make_node("Reshape", ["X", "X_shape"], [given.name]))
-    del graph.input[:]
-    graph.input.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in names)
-    model.ir_version = max(model.ir_version, 4)  # from where constants need not be inputs
-    return model
-
-
 def run(row: Row, dtype: str, seconds: float) -> Result:
     if isinstance(row.box, tuple):
         return certified(row.model, dtype, row.box, seconds, profile=None)
-    box = bounds(row.box)
-    return certified(split(row.model, len(box)), dtype, {f"X_{i}": interval for i, interval in enumerate(box)}, seconds, profile=None)
+    return certified(row.model, dtype, None, seconds, profile=None, vnnlib=row.box)
 
 
 def main() -> None:
