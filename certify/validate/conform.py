@@ -15,15 +15,20 @@ from certify.profiles.arithmetic import NearestArithmetic
 from certify.profiles.contract import Profile
 from certify.profiles.nearest import kernel_format
 
+STASHING = ("LayerNormalization", "RMSNormalization", "GroupNormalization")  # they compute in the format that their stash_type declares
+
 
 def is_native(graph: ModelGraph, profile: Profile) -> bool:
     """True if every float tensor is stored as the model declares it, in fp32 or fp64: the file runs as it is.
 
-    Not where a definition stands in an operator's place, of which the runtime may have a kernel.
+    Not where a definition stands in an operator's place, of which the runtime may have a kernel; nor where a batch normalization
+    trains: onnxruntime writes running statistics that are no outputs over the constants they start from, and its next run reads those.
     """
-    if graph.opened:
+    if graph.opened or any(node.op_type == "BatchNormalization" and node.attributes.get("training_mode") for node in graph.nodes):
         return False
-    declared = {storage for value in graph.values.values() if (storage := from_onnx(value.elem_type)) is not None}
+    elements = {value.elem_type for value in graph.values.values()}
+    elements |= {node.attributes.get("stash_type", 1) for node in graph.nodes if node.op_type in STASHING}
+    declared = {storage for element in elements if (storage := from_onnx(element)) is not None}
     return all(storage.name in ("fp32", "fp64") and profile.storage(storage) == storage for storage in declared)
 
 

@@ -129,6 +129,12 @@ def _definition(node: NodeProto, opsets: Mapping[str, int]) -> int:
     return since if node.domain else max(since, min(version, 7))
 
 
+def _told(node: NodeProto) -> Sequence[AttributeProto]:
+    """The attributes, and of those not given the one that is an element type: onnxruntime's GroupNormalization computes in it."""
+    silent = node.op_type == "GroupNormalization" and all(attribute.name != "stash_type" for attribute in node.attribute)
+    return [*node.attribute, *([helper.make_attribute("stash_type", TensorProto.FLOAT)] if silent else [])]
+
+
 def _carried_node(node: NodeProto, storage: Storage) -> NodeProto:
     """The node with fresh names, and element types in its attributes replaced by their carriers."""
     fresh = NodeProto()
@@ -138,12 +144,12 @@ def _carried_node(node: NodeProto, storage: Storage) -> NodeProto:
     fresh.ClearField("attribute")
     fresh.input.extend(f"i{k}" if name else "" for k, name in enumerate(node.input))
     fresh.output.extend(f"o{k}" if name else "" for k, name in enumerate(node.output))
-    for attribute in node.attribute:
+    for attribute in _told(node):
         if attribute.name in ("saturate", "round_mode"):
             continue
         copy = fresh.attribute.add()
         copy.CopyFrom(attribute)
-        if attribute.name in ("to", "dtype", "output_dtype") and attribute.type == AttributeProto.INT:
+        if attribute.name in ("to", "dtype", "output_dtype", "stash_type") and attribute.type == AttributeProto.INT:
             copy.i = carrier(attribute.i, storage) if attribute.i else 0
         elif attribute.type == AttributeProto.TENSOR and declared_format(attribute.t.data_type) is not None:
             values = carried(tensor_values(attribute.t), attribute.t.data_type, storage)

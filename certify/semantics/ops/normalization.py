@@ -12,12 +12,28 @@ import math
 import numpy as np
 
 from certify.number.upward import Array
-from certify.semantics.contract import register
+from certify.semantics.contract import UnsupportedOperator, register
 from certify.semantics.families.composite import Composite, Expansion, Primitive
 from certify.semantics.families.moment import Moment
 from certify.semantics.families.sized import REASSOCIATED
 
 _EPSILON = float(np.float32(1e-5))  # ONNX attributes are float32
+_PRECISIONS = {1: 24, 10: 11, 11: 53, 16: 8}  # of ONNX element types
+
+
+def _stage(e: Expansion, stash_type: int) -> tuple[list[Primitive], str | None, int | None]:
+    """Steps to the operand as the first stage reads it, its name, and the element type that the stage keeps (None: the kernel's own).
+
+    The standard computes the mean, the variance and x normalized in `stash_type`, fp32 by default, also for a tensor of fp64: what that
+    loses is charged. Kernels that keep more of x lose less. Raises UnsupportedOperator for a type that is no float of 16 bits or more.
+    """
+    x, own = e.operands[0], e.elements[0] if e.elements else 0
+    if stash_type not in _PRECISIONS:
+        raise UnsupportedOperator(f"stash_type {stash_type}")
+    if _PRECISIONS[stash_type] >= _PRECISIONS.get(own, 0):
+        return [], x, None
+    held = e.name("stashed")
+    return [Primitive("Store", (x,), held, inner=False, domain="certify", like=stash_type)], held, stash_type
 
 
 def _scaled(e: Expansion, normal: str, y: str, scale: int, bias: int) -> list[Primitive]:
@@ -32,12 +48,12 @@ def _scaled(e: Expansion, normal: str, y: str, scale: int, bias: int) -> list[Pr
     return steps
 
 
-def _reciprocal_root(e: Expansion, moment: str, epsilon: float) -> tuple[list[Primitive], dict[str, Array]]:
+def _reciprocal_root(e: Expansion, moment: str, epsilon: float, like: int | None) -> tuple[list[Primitive], dict[str, Array]]:
     """1 / sqrt(moment + epsilon)."""
     return [
-        Primitive("Add", (moment, e.name("epsilon")), e.name("shifted")),
-        Primitive("Sqrt", (e.name("shifted"),), e.name("root")),
-        Primitive("Reciprocal", (e.name("root"),), e.name("reciprocal")),
+        Primitive("Add", (moment, e.name("epsilon")), e.name("shifted"), like=like),
+        Primitive("Sqrt", (e.name("shifted"),), e.name("root"), like=like),
+        Primitive("Reciprocal", (e.name("root"),), e.name("reciprocal"), like=like),
     ], {e.name("epsilon"): np.asarray(epsilon, dtype=np.float64)}
 
 
@@ -53,14 +69,17 @@ def layer_normalization(
     """(x - mean) / sqrt(variance + epsilon) * scale + bias over all axes from `axis` on; outputs Y, Mean, InvStdDev."""
     rank = len(e.shapes[0])
     axes = tuple(range(axis % rank, rank))
-    x, y = e.operands[0], e.outputs[0] or e.name("output")
-    roots, constants = _reciprocal_root(e, e.name("variance"), epsilon)
+    stage, x, like = _stage(e, stash_type)
+    y = e.outputs[0] or e.name("output")
+    roots, constants = _reciprocal_root(e, e.name("variance"), epsilon, like)
+    told = {"axes": axes, "style": e.style("LayerNormalization")}
     return [
-        Primitive("ReduceMean", (x,), e.name("mean"), {"axes": np.asarray(axes), "keepdims": 1}),
-        Primitive("Variance", (x,), e.name("variance"), {"axes": axes, "style": e.style("LayerNormalization")}, domain="certify"),
+        *stage,
+        Primitive("ReduceMean", (x,), e.name("mean"), {"axes": np.asarray(axes), "keepdims": 1}, like=like),
+        Primitive("Variance", (x,), e.name("variance"), told, domain="certify", like=like),
         *roots,
-        Primitive("Sub", (x, e.name("mean")), e.name("centred")),
-        Primitive("Mul", (e.name("centred"), e.name("reciprocal")), e.name("normal")),
+        Primitive("Sub", (x, e.name("mean")), e.name("centred"), like=like),
+        Primitive("Mul", (e.name("centred"), e.name("reciprocal")), e.name("normal"), like=like),
         *_scaled(e, e.name("normal"), y, 1, 2),
         *_delivered(e, 1, e.name("mean")),
         *_delivered(e, 2, e.name("reciprocal")),
@@ -73,18 +92,22 @@ def rms_normalization(
     """x / sqrt(mean(x^2) + epsilon) * scale over all axes from `axis` on; SimplifiedLayerNormalization adds InvStdDev."""
     rank = len(e.shapes[0])
     axes = tuple(range(axis % rank, rank))
-    x, y = e.operands[0], e.outputs[0] or e.name("output")
-    roots, constants = _reciprocal_root(e, e.name("square"), epsilon)
+    stage, x, like = _stage(e, stash_type)
+    y = e.outputs[0] or e.name("output")
+    roots, constants = _reciprocal_root(e, e.name("square"), epsilon, like)
     return [
-        Primitive("MeanSquare", (x,), e.name("square"), {"axes": axes}, domain="certify"),
+        *stage,
+        Primitive("MeanSquare", (x,), e.name("square"), {"axes": axes}, domain="certify", like=like),
         *roots,
-        Primitive("Mul", (x, e.name("reciprocal")), e.name("normal")),
+        Primitive("Mul", (x, e.name("reciprocal")), e.name("normal"), like=like),
         *_scaled(e, e.name("normal"), y, 1, 2),
         *_delivered(e, 1, e.name("reciprocal")),
     ], constants
 
 
-def _grouped(e: Expansion, groups: int, each: tuple[int, int], epsilon: float, kernel: str) -> tuple[list[Primitive], dict[str, Array]]:
+def _grouped(
+    e: Expansion, groups: int, each: tuple[int, int], epsilon: float, kernel: str, stash_type: int = 11
+) -> tuple[list[Primitive], dict[str, Array]]:
     """Normalize groups of channels with all their places: x as (N, groups, channels of a group, places).
 
     each: the shape (groups, channels of a group, or 1) as which scale and bias meet that. Kernels may fold the affine map.
@@ -92,17 +115,20 @@ def _grouped(e: Expansion, groups: int, each: tuple[int, int], epsilon: float, k
     shape = e.shapes[0]
     y = e.outputs[0] or e.name("output")
     split = (shape[0], groups, shape[1] // groups, math.prod(shape[2:]))
-    roots, constants = _reciprocal_root(e, e.name("variance"), epsilon)
+    stage, x, like = _stage(e, stash_type)
+    roots, constants = _reciprocal_root(e, e.name("variance"), epsilon, like)
+    means, told = {"axes": np.asarray((2, 3)), "keepdims": 1}, {"axes": (2, 3), "style": e.style(kernel)}
     folded = ("affine", "grouped", "mean", "reciprocal", "scale", "bias")
     return [
-        Primitive("Reshape", (e.operands[0],), e.name("grouped"), {"shape": np.asarray(split), "allowzero": 1}),
+        *stage,
+        Primitive("Reshape", (x,), e.name("grouped"), {"shape": np.asarray(split), "allowzero": 1}, like=like),
         Primitive("Reshape", (e.operands[1],), e.name("scale"), {"shape": np.asarray((1, *each, 1))}),
         Primitive("Reshape", (e.operands[2],), e.name("bias"), {"shape": np.asarray((1, *each, 1))}),
-        Primitive("ReduceMean", (e.name("grouped"),), e.name("mean"), {"axes": np.asarray((2, 3)), "keepdims": 1}),
-        Primitive("Variance", (e.name("grouped"),), e.name("variance"), {"axes": (2, 3), "style": e.style(kernel)}, domain="certify"),
+        Primitive("ReduceMean", (e.name("grouped"),), e.name("mean"), means, like=like),
+        Primitive("Variance", (e.name("grouped"),), e.name("variance"), told, domain="certify", like=like),
         *roots,
-        Primitive("Sub", (e.name("grouped"), e.name("mean")), e.name("centred")),
-        Primitive("Mul", (e.name("centred"), e.name("reciprocal")), e.name("normal")),
+        Primitive("Sub", (e.name("grouped"), e.name("mean")), e.name("centred"), like=like),
+        Primitive("Mul", (e.name("centred"), e.name("reciprocal")), e.name("normal"), like=like),
         Primitive("Mul", (e.name("normal"), e.name("scale")), e.name("scaled")),
         Primitive("Add", (e.name("scaled"), e.name("bias")), e.name("affine")),
         Primitive("Reassociated", tuple(e.name(part) for part in folded), e.name("stored"), inner=False, domain="certify"),
@@ -121,7 +147,7 @@ def group_normalization(
     """Scale and bias by channel (opset 21), or by group (opset 18): their length tells."""
     channels = e.shapes[0][1]
     by_group = e.shapes[1] == (num_groups,) and num_groups != channels
-    return _grouped(e, num_groups, (num_groups, 1 if by_group else channels // num_groups), epsilon, "GroupNormalization")
+    return _grouped(e, num_groups, (num_groups, 1 if by_group else channels // num_groups), epsilon, "GroupNormalization", stash_type)
 
 
 register(
