@@ -354,9 +354,11 @@ class _Binder:
             self.shapes[output] = self._shape(rule, entered, attributes)
 
     def _shape(self, rule: Any, operands: Sequence[str | None], attributes: dict[str, Any]) -> tuple[int, ...]:
-        """Shape of an inner result of an expansion, found by running the operator on ones."""
-        ones = [None if name is None else np.ones((1, *self.shapes[name])) for name in operands]
-        return tuple(np.asarray(rule.value(*ones, **attributes)).shape[1:])
+        """Shape of an inner result of an expansion, found by running the operator on ones, and on zeros for indices: 1 may be none."""
+        fill = {name: float(self.formats[name] is not None) for name in operands if name is not None}
+        given = [None if name is None else np.full((1, *self.shapes[name]), fill[name]) for name in operands]
+        with np.errstate(all="ignore"):
+            return tuple(np.asarray(rule.value(*given, **attributes)).shape[1:])
 
     def _convert(self, kernel: str, name: str | None, storage: Format | None, node: Node) -> str | None:
         """The operand as the kernel sees it: a converted constant, or a Convert step's output."""

@@ -97,7 +97,7 @@ def _exactly(step: Step, operands: Sequence[Any]) -> Any:
         return by_parts(step, operands, _exactly)
     contraction = factors(step, [*operands[:2], *(_as_balls(x) for x in operands[2:])])
     if contraction is None:
-        return np.asarray(step.rule.value(*(_as_balls(x) for x in operands), **step.attributes), dtype=object)
+        return balls(np.asarray(step.rule.value(*(_as_balls(x) for x in operands), **step.attributes)))  # a choice may give plain numbers
     blocks = [product(a, b) for a, b in zip(contraction.left, contraction.right, strict=True)]
     y = contraction.shape(np.stack(blocks))
     y = y if contraction.scale == 1.0 else y * Ball(contraction.scale)

@@ -28,7 +28,10 @@ def floor(p: Any) -> Indices:
         return np.asarray(np.clip(np.floor(p), -_FAR, _FAR), dtype=np.intp)
     from mpmath import mp
 
-    return np.asarray(scalar.each(lambda v: int(v.floor()) if hasattr(v, "floor") else int(mp.floor(v)), p)).astype(np.intp)
+    def whole(v: Any) -> int:
+        return int(max(-_FAR, min(_FAR, int(v.floor()) if hasattr(v, "floor") else int(mp.floor(v)))))
+
+    return np.asarray(scalar.each(whole, p)).astype(np.intp)
 
 
 def nearest(p: Any) -> Indices:

@@ -30,6 +30,22 @@ def each(function: Callable[..., Any], *x: Any) -> Any:
     return np.asarray(np.frompyfunc(function, len(x), 1)(*x), dtype=object)
 
 
+def first_largest(x: Any) -> Any:
+    """The position of the first of the largest along the last axis.
+
+    Objects compare one by one: numpy's argmax goes on after a comparison that raises, and may return as if nothing had happened.
+    """
+    if not is_object(x):
+        return np.argmax(x, axis=-1)
+    best = np.zeros(x.shape[:-1], dtype=np.intp)
+    for place in np.ndindex(best.shape):
+        row = x[place]
+        for k in range(1, len(row)):
+            if row[k] > row[best[place]]:
+                best[place] = k
+    return best
+
+
 def _function(name: str, ufunc: Callable[..., Any]) -> Callable[[Any], Any]:
     def function(x: Any) -> Any:
         if is_object(x):

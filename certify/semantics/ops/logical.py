@@ -15,6 +15,7 @@ from certify.number.enclosure import Enclosure
 from certify.number.integers import INTEGERS
 from certify.number.upward import Array
 from certify.semantics.contract import UnsupportedOperator, register
+from certify.semantics.families import scalar
 from certify.semantics.families.composite import Composite, Expansion, Primitive
 from certify.semantics.families.discrete import Discrete, monotone
 from certify.semantics.ops.indexing import aligned
@@ -103,8 +104,8 @@ def _position(sign: int) -> Callable[..., Any]:
             n = rows.shape[-1]
             best = sign * rows
             if select_last_index:
-                return (n - 1 - np.argmax(best[..., ::-1], axis=-1)).astype(np.float64)
-            return np.argmax(best, axis=-1).astype(np.float64)
+                return (n - 1 - scalar.first_largest(best[..., ::-1])).astype(np.float64)
+            return scalar.first_largest(best).astype(np.float64)
 
         return _rows(x, axis, keepdims, find)
 

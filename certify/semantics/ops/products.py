@@ -29,7 +29,7 @@ def arranged(*x: Any, source: Any, fill: float = 1.0) -> Any:
     flat = np.concatenate([np.broadcast_to(a.reshape(a.shape[0], -1), (cases, math.prod(a.shape[1:]))) for a in x], axis=1)
     none = source < 0
     taken = flat[:, np.where(none, 0, source)] if flat.shape[1] else np.full((cases, *source.shape), fill)
-    return np.where(none, taken * 0 + fill, taken) if none.any() else taken
+    return np.where(none, fill, taken) if none.any() else taken
 
 
 def arrangement(operands: tuple[str | None, ...], output: str, source: Any, like: int | None = None) -> Primitive:

@@ -28,6 +28,7 @@ import numpy.typing as npt
 from certify.number.enclosure import Enclosure
 from certify.number.upward import Array, add_up, down, up
 from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, Tangents, UnsupportedOperator, register
+from certify.semantics.families import scalar
 from certify.semantics.families.composite import Composite, Expansion, Primitive
 from certify.semantics.families.discrete import Discrete
 from certify.semantics.families.index_map import IndexMap, copied
@@ -249,7 +250,7 @@ def _top(expansion: Expansion, *, K: Any = None, k: int | None = None, axis: int
 
 def _hard(x: Any) -> Array:
     """1 at the first largest of the last axis, 0 elsewhere."""
-    return np.asarray(np.arange(x.shape[-1]) == np.argmax(x, axis=-1)[..., None], dtype=np.float64)
+    return np.asarray(np.arange(x.shape[-1]) == scalar.first_largest(x)[..., None], dtype=np.float64)
 
 
 def hardmax(x: Any, *, axis: int = -1) -> Any:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from certify.number.enclosure import Enclosure
 from certify.number.upward import Array
 from certify.semantics.contract import UnsupportedOperator, register
+from certify.semantics.families import scalar
 from certify.semantics.families.composite import Composite, Expansion, Primitive
 from certify.semantics.families.discrete import Discrete
 from certify.semantics.families.selection import Selection
@@ -124,7 +125,7 @@ def _read(x: Any, **attributes: Any) -> tuple[Any, Numbers]:
 
 def _first_of(read: Any, index: Numbers) -> Array:
     """The index of each window's largest element, the first in row-major order."""
-    best = np.argmax(read, axis=-1)[..., None]
+    best = scalar.first_largest(read)[..., None]
     return np.take_along_axis(np.broadcast_to(index, read.shape), best, axis=-1)[..., 0].astype(np.float64)
 
 

@@ -1,0 +1,130 @@
+"""Small models that random graphs led to: what went wrong with each does not any more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import certify
+from certify.semantics.families import scalar
+from certify.validate.balls import Undecided, balls
+
+
+def model(text: str, opset: int = 22, **constants: Any) -> onnx.ModelProto:
+    proto = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": {opset}]> {text}')
+    proto.graph.initializer.extend(onnx.numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items())
+    return proto
+
+
+def certified(proto: onnx.ModelProto, x: Any, **options: Any) -> certify.Certificate:
+    found = certify.certify(proto, data={"x": np.asarray(x, np.float32)}, **options)
+    assert found.validation is not None
+    assert not found.validation.violations
+    return found
+
+
+@pytest.mark.parametrize("select", ["ArgMax<axis=1>(t)", "ArgMax<axis=1, select_last_index=1>(t)", "Hardmax<axis=1>(t)"])
+def test_balls_that_tie_refuse_to_say_which_is_largest(select: str) -> None:
+    """numpy's argmax does not hear a comparison that raises: it went on, and ended in a SystemError."""
+    kind = "float[2,3]" if select.startswith("Hard") else "int64[2,1]"
+    proto = model(
+        f"g (float[2,3] x) => ({kind} y) {{ s = Sin(x) c = Cos(x) a = Mul(s, c) b = Mul(c, s) d = Mul(a, b) t = Mul(d, d) y = {select} }}"
+    )
+    certified(proto, np.full((1, 2, 3), 0.5))
+
+
+def test_the_first_of_the_largest_is_the_same_for_numbers_and_objects() -> None:
+    x = np.random.default_rng(0).integers(0, 3, (5, 4, 6)).astype(np.float64)
+    assert np.array_equal(scalar.first_largest(x), scalar.first_largest(balls(x)))
+    thirds = balls(np.ones((1, 3))) / 3
+    with pytest.raises(Undecided):
+        scalar.first_largest(thirds)
+
+
+def test_balls_are_sampled_far_outside_of_an_image() -> None:
+    """A place beyond what an index can hold."""
+    proto = model(
+        "g (float[1,1,2,2] x) => (float[1,1,1,2] y) { t = Mul(theta, one) grid = AffineGrid(t, size) y = GridSample(x, grid) }",
+        theta=np.float32([[[1e33, 0, 1], [0, -1e25, 1]]]),
+        one=np.float32(1),
+        size=np.int64([1, 1, 1, 2]),
+    )
+    for mode in ("linear", "nearest"):
+        proto.graph.node[2].attribute.extend([onnx.helper.make_attribute("mode", mode)])
+        certified(proto, np.ones((1, 1, 1, 2, 2)))
+        del proto.graph.node[2].attribute[:]
+
+
+def test_a_loss_of_one_class() -> None:
+    """The stand-in for the class that shapes are found with was no class."""
+    proto = model(
+        'g (float[2,1] x) => (float y) { y = NegativeLogLikelihoodLoss<reduction="sum", ignore_index=5>(x, c) }', c=np.int64([0, 5])
+    )
+    assert certified(proto, [[[-0.5], [2.0]]]).outputs["y"].reference[0] == 0.5
+
+
+def test_running_statistics_that_are_no_outputs() -> None:
+    """onnxruntime writes them over the constants that they start from, so that its second run starts from others."""
+    proto = model(
+        "g (float[4,2] x) => (float[4,2] y, float s) {"
+        " y, m, v = BatchNormalization<training_mode=1>(x, one, one, one, one) s = ReduceSum<keepdims=0>(v) }",
+        one=np.float32([1, 1]),
+    )
+    x = np.random.default_rng(0).normal(size=(3, 4, 2)) * 5
+    assert certified(proto, x).outputs["s"].absolute_bound.max() < 1e-5
+
+
+def test_the_logarithm_of_a_negative_choice() -> None:
+    """Truth values as numbers are no balls, and mpmath's logarithm of a negative number is complex."""
+    proto = model("g (float[3] x) => (float y) { b = Cast<to=9>(x) f = Cast<to=1>(b) n = Neg(f) y = ReduceLogSum<keepdims=0>(n) }")
+    assert certified(proto, [[1.0, 2.0, 0.0]]).outputs["y"].absolute_bound[0] == np.inf
+
+
+GROUPED = "g (double[1,2,4] x) => (double[1,2,4] y) {{ y = GroupNormalization<num_groups=1{}>(x, c, c) }}"
+
+
+def test_doubles_are_normalized_in_the_stash_type() -> None:
+    """The standard's first stage is of fp32 unless told otherwise, and onnxruntime's is, for doubles too."""
+    x = np.random.default_rng(0).normal(size=(1, 1, 2, 4))
+    bounds = {}
+    for told in ("", ", stash_type=11"):
+        for dtype in (None, "fp64", "bf16"):
+            found = certify.certify(model(GROUPED.format(told), c=np.array([1.0, 0.5])), data={"x": x}, dtype=dtype)
+            assert found.validation is not None
+            assert not found.validation.violations
+            assert found.validation.runtime.startswith("onnxruntime")
+            bounds[told, dtype] = found.outputs["y"].absolute_bound.max()
+    assert 1e-8 < bounds["", None] < 1e-5
+    assert bounds[", stash_type=11", None] < 1e-14
+    assert bounds["", "fp64"] == bounds[", stash_type=11", "fp64"] < 1e-14
+
+
+@pytest.mark.parametrize("kind", ["LayerNormalization", "RMSNormalization"])
+def test_a_first_stage_narrower_than_the_tensor(kind: str) -> None:
+    x, bounds = np.random.default_rng(0).normal(size=(1, 2, 4)), []
+    for stash in (1, 16):
+        proto = model(f"g (float[2,4] x) => (float[2,4] y) {{ y = {kind}<stash_type={stash}>(x, c) }}", 24, c=np.float32([1, 2, 3, 4]))
+        bounds.append(certified(proto, x).outputs["y"].absolute_bound.max())
+    assert bounds[1] > 1000 * bounds[0]
+
+
+def test_products_of_infinite_factors_are_not_nan() -> None:
+    """Where no factor stands 1 does, whatever infinity stands first."""
+    proto = model(
+        'g (float[2,2] x) => (float[2,2] y) { a = Atanh(x) y = ScatterElements<axis=1, reduction="mul">(a, i, u) }',
+        i=np.int64([[0], [1]]),
+        u=np.float32([[2], [3]]),
+    )
+    found = certify.certify(proto, ranges=(-1.0, 1.0), region=True).outputs["y"]
+    assert np.isposinf(found.absolute_bound).all()
+    assert np.isposinf(found.reference_radius).all()
+
+
+def test_a_place_in_the_batch_that_matters_makes_it_none() -> None:
+    proto = model("g (float[N,3] x) => (float[N,3] y) { e = EyeLike(x) y = Mul(x, e) }")
+    found = certified(proto, [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    assert found.validation is not None
+    assert "changes with its place" in found.validation.runtime
