@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from onnx import ModelProto
 
 from certify import pipeline
-from certify.analysis.bind import Program, bind
+from certify.analysis.bind import Program
 from certify.analysis.reference import stored_inputs
+from certify.analysis.target import target
 from certify.certificate.contract import Certificate
 from certify.data import inputs_for, read
 from certify.errors import CertifyError, UsageError
 from certify.graph.load import load
 from certify.number.formats import format_named
 from certify.profiles import profile_named
-from certify.request import Request, parse_summation
+from certify.request import LEVELS, Level, Request, parse_summation
 from certify.validate.compare import Run, compare
 from certify.validate.conform import against_simulator, is_native
 from certify.validate.reference import exact_problem, operations, reference_for
@@ -27,7 +27,7 @@ from certify.validate.runs import Subject, perform
 from certify.validate.summation import order_named
 from certify.validate.validation import _trajectory
 from tests.hostile import Hostile
-from tests.random_graphs import random_graph
+from tests.random_graphs import TABLED, random_graph
 
 DTYPES = (None, "fp64", "fp32", "fp32", "tf32", "fp16", "fp16", "bf16", "bf16", "fp8e4m3", "fp8e5m2")
 PROFILES = ("wide", "wide", "wide", "ieee", "ieee", "ort-cpu", *(f"tensor-core-{x}" for x in ("v100", "a100", "ada", "h100", "b200")))
@@ -44,6 +44,7 @@ class Claim:
     summation: str
     engine: str
     region: bool
+    as_run: Level | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,8 @@ def random_claim(seed: int) -> Claim:
     accumulate = dtype if profile in ("ieee", "wide") and generator.random() < 0.3 else None
     summation = SUMMATIONS[int(generator.integers(len(SUMMATIONS)))]
     engine = "running" if generator.random() < 0.15 else "auto"
+    if seed >= TABLED and generator.random() < 0.15:
+        return Claim(None, None, "ort-cpu", "any", engine, False, LEVELS[int(generator.integers(len(LEVELS)))])
     return Claim(dtype, accumulate, profile, summation, engine, bool(generator.random() < 0.25))
 
 
@@ -92,7 +95,7 @@ def outcome(model: ModelProto, points: Mapping[str, np.ndarray[Any, Any]], claim
 
 def request_for(model: ModelProto, claim: Claim, **more: Any) -> Request:
     summation = parse_summation(claim.summation)
-    return Request(model, claim.dtype, claim.accumulate, claim.profile, summation, engine=claim.engine, **more)
+    return Request(model, claim.dtype, claim.accumulate, claim.profile, summation, engine=claim.engine, as_run=claim.as_run, **more)
 
 
 def _points(model: ModelProto, points: Mapping[str, np.ndarray[Any, Any]], claim: Claim) -> Outcome:
@@ -101,8 +104,7 @@ def _points(model: ModelProto, points: Mapping[str, np.ndarray[Any, Any]], claim
     judged = _judged(certificate)
     if judged.is_defect:
         return judged
-    held = inputs_for(load(model), request, read(points)).points
-    violated = refuted(model, request, held, {name: output.absolute_bound for name, output in certificate.outputs.items()})
+    violated = refuted(model, request, points, {name: output.absolute_bound for name, output in certificate.outputs.items()})
     return Outcome("violation", violated) if violated else judged
 
 
@@ -126,8 +128,7 @@ def _region(model: ModelProto, points: Mapping[str, np.ndarray[Any, Any]], claim
     judged = _judged(certificate)
     if judged.is_defect:
         return judged
-    program_graph = load(model)
-    drawn = inputs_for(program_graph, replace(request, region=False, samples=6))
+    drawn = inputs_for(load(model), replace(request, region=False, samples=6))
     generator = np.random.default_rng(7)
     corners = {}
     for name, x in drawn.points.items():
@@ -138,19 +139,20 @@ def _region(model: ModelProto, points: Mapping[str, np.ndarray[Any, Any]], claim
     return Outcome("violation", violated) if violated else judged
 
 
-def refuted(model: ModelProto | Path, request: Request, points: Mapping[str, Any], bounds: Mapping[str, Any]) -> str:
+def refuted(model: ModelProto, request: Request, points: Mapping[str, Any], bounds: Mapping[str, Any]) -> str:
     """The hostile runs at the points, for a region the ordinary ones as well, that break the bounds, in words; empty if none does."""
-    graph = load(model)
     formats = [None if name is None else format_named(name) for name in (request.dtype, request.accumulate)]
-    profile = profile_named(request.profile, *formats, str(request.summation))
-    program = bind(graph, profile)
-    cases = max(x.shape[0] for x in points.values())
-    first = exact_problem(program, points, 0)
-    reference = reference_for(first, lambda case: exact_problem(program, points, case), cases, _trajectory(program, points, cases))
-    runs = _hostile(program, points, str(request.summation), cases)
-    if request.region:
-        native = is_native(graph, profile)
-        runs += perform(Subject(model, program, profile, str(request.summation), points, cases, native, operations(first))).runs
+    profile = profile_named(request.profile_name, *formats, str(request.summation))
+    arrays = None if request.data is None else read(request.data).arrays
+    with np.errstate(all="ignore"), target(model, profile, {}, arrays, request.as_run) as subject:
+        given = points if request.region else inputs_for(subject.source, request, read(points)).points
+        program, exact, cases = subject.program, subject.exact, max(x.shape[0] for x in given.values())
+        first = exact_problem(exact, given, 0)
+        reference = reference_for(first, lambda case: exact_problem(exact, given, case), cases, _trajectory(exact, given, cases))
+        runs = _hostile(program, given, str(request.summation), cases)
+        if request.region:
+            native = is_native(subject.graph, profile)
+            runs += perform(Subject(model, program, profile, str(request.summation), given, cases, native, operations(first))).runs
     found = (*reference.violations, *compare(runs, reference.exact, bounds).violations)
     return "\n".join(f"{v.output} case {v.case} {v.index}: {v.observed!r} > {v.bound!r} ({v.run})" for v in found)
 

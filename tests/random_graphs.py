@@ -12,11 +12,32 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, shape
 
 Array: TypeAlias = np.ndarray[Any, Any]
 Shape: TypeAlias = tuple[int, ...]
+Given: TypeAlias = list[tuple[int, Shape | None]]
 FLOAT, FLOAT16, DOUBLE, INT64 = int(TensorProto.FLOAT), int(TensorProto.FLOAT16), int(TensorProto.DOUBLE), int(TensorProto.INT64)
 NUMPY = {FLOAT: np.float32, FLOAT16: np.float16, DOUBLE: np.float64}
+DOMAINS = {"ai.onnx.ml": 3}
+UNKNOWN = ("SimplifiedLayerNormalization", "NonZero", "NonMaxSuppression", "Unique")  # to onnx's checker: as operators, or by their shapes
 OPSETS = (9, 11, 12, 13, 15, 17, 18, 20, 21, 22)
+LATER = (9, 11, 13, 16, 18, 20, 21, 22, 23, 24, 24, 26, 28)
 LAYERED = 1_000_000  # from this seed on, graphs are networks: layers of moderate weights, so that most bounds are finite
+TABLED = 2_000_000  # from this seed on, graphs are drawn from the whole rule table (random_rows), at nasty numbers
 MODERATE = ("normal", "normal", "integers", "ties", "sparse", "near", "positive")
+NASTY = (
+    "normal",
+    "normal",
+    "normal",
+    "kinks",
+    "kinks",
+    "ties",
+    "integers",
+    "zeros",
+    "saturated",
+    "near",
+    "poles",
+    "positive",
+    "mixed",
+    "mixed",
+)
 STYLES = ("normal", "normal", "normal", "integers", "powers", "ties", "small", "large", "subnormal", "huge", "sparse", "positive", "near")
 
 
@@ -46,6 +67,18 @@ def numbers(generator: np.random.Generator, shape: Shape, style: str, element: i
             x = np.abs(x) + 0.25
         case "near":
             x = 1.0 + x * 2.0**-10
+        case "kinks":
+            x = generator.choice([-3.0, -1.0, -0.5, -0.0, 0.0, 0.5, 1.0, 3.0, 6.0, 2.5], size=shape)
+        case "zeros":
+            x = generator.choice([0.0, -0.0, 0.0, 1.0, float(limits.tiny), -float(limits.smallest_subnormal)], size=shape)
+        case "saturated":
+            x = x * generator.choice([10.0, 40.0, 100.0], size=shape)
+        case "poles":
+            x = np.sign(x) * 2.0 ** -generator.integers(0, 2 - limits.minexp // 4, size=shape)
+        case "mixed":
+            x = np.sign(x) * 2.0 ** generator.uniform(0.4 * limits.minexp, 0.3 * limits.maxexp, size=shape) ** generator.integers(
+                0, 2, shape
+            )
         case _:
             pass
     return np.asarray(np.clip(x, -float(limits.max), float(limits.max)).astype(kind))
@@ -86,19 +119,25 @@ class Sketch:
         self.constants[name] = np.asarray(array)
         return name
 
+    def of(self, *kinds: int) -> str:
+        """A tensor of one of the element types, of any shape. Raises ValueError if there is none."""
+        return str(self.one_of(*(name for name, (kind, shape) in self.others.items() if kind in kinds and shape is not None)))
+
     def ints(self, *numbers_: int) -> str:
         return self.constant(np.array(numbers_, dtype=np.int64))
 
     def weights(self, shape: Shape, element: int, style: str | None = None) -> str:
         return self.constant(numbers(self.generator, shape, style or self.one_of(*self.styles), element))
 
-    def add(self, op: str, inputs: list[str], outputs: int = 1, **attributes: Any) -> str:
-        """The first output of a new node; its type and shape are inferred. Raises onnx's errors if it is invalid."""
-        names = [f"v{len(self.nodes)}" + ("" if k == 0 else f"_{k}") for k in range(outputs)]
-        node = helper.make_node(op, inputs, names, name=f"n{len(self.nodes)}", **attributes)
-        for name, found in self._inferred(node).items():
-            if found[0] in NUMPY:
-                self.values[name] = found
+    def add(self, op: str, inputs: list[str], outputs: int = 1, domain: str = "", gives: Given | None = None, **attributes: Any) -> str:
+        """The first output of a new node; its type and shape are inferred unless given. Raises onnx's errors if it is invalid."""
+        names = [f"v{len(self.nodes)}" + ("" if k == 0 else f"_{k}") for k in range(outputs if gives is None else len(gives))]
+        node = helper.make_node(op, inputs, names, name=f"n{len(self.nodes)}", domain=domain, **attributes)
+        results = self._inferred(node) if gives is None else dict(zip(names, gives, strict=True))
+        for name, (kind, shape) in results.items():
+            self.others[name] = (kind, shape)
+            if kind in NUMPY and shape is not None:
+                self.values[name] = (kind, shape)
         self.nodes.append(node)
         return names[0]
 
@@ -124,7 +163,7 @@ class Sketch:
                 raise ValueError(f"{node.op_type}: {shape} is too large or empty")
         return found
 
-    others: dict[str, tuple[int, Shape]] = field(default_factory=dict)
+    others: dict[str, tuple[int, Shape | None]] = field(default_factory=dict)
 
     def element(self, name: str) -> int:
         return self.values[name][0]
@@ -143,6 +182,8 @@ def random_graph(seed: int) -> tuple[ModelProto, dict[str, Array]]:
     generator = np.random.default_rng(seed)
     sketch = Sketch(generator, int(generator.choice(OPSETS)))
     moves, styles = MOVES, STYLES
+    if seed >= TABLED:
+        return _tabled(generator)
     if seed >= LAYERED:
         moves, styles, sketch.styles = LAYERS, MODERATE, MODERATE
     points: dict[str, Array] = {}
@@ -154,35 +195,102 @@ def random_graph(seed: int) -> tuple[ModelProto, dict[str, Array]]:
         sketch.inputs.append(name)
         sketch.values[name] = (element, shape)
         points[name] = np.stack([numbers(generator, shape, str(generator.choice(styles)), element) for _ in range(cases)])
-    wanted = int(generator.integers(2, 9))
+    _grown(sketch, moves)
+    return _finished(sketch), points
+
+
+def _grown(sketch: Sketch, moves: tuple[Move, ...]) -> None:
+    wanted = int(sketch.generator.integers(2, 9))
     for _ in range(100):
-        before = (dict(sketch.values), len(sketch.nodes), dict(sketch.constants))
-        try:
-            moves[int(generator.integers(len(moves)))](sketch)
-        except (ValueError, IndexError, shape_inference.InferenceError, onnx.checker.ValidationError):
-            sketch.values, sketch.constants = before[0], before[2]
-            del sketch.nodes[before[1] :]
-            continue
-        wanted -= len(sketch.nodes) > before[1]
+        wanted -= attempted(sketch, moves[int(sketch.generator.integers(len(moves)))])
         if wanted <= 0:
             break
+
+
+def attempted(sketch: Sketch, move: Move) -> bool:
+    """Whether the move added nodes; where it raises, the sketch is as it was before."""
+    values, count, constants, others = dict(sketch.values), len(sketch.nodes), dict(sketch.constants), dict(sketch.others)
+    try:
+        move(sketch)
+    except (ValueError, IndexError, shape_inference.InferenceError, onnx.checker.ValidationError):
+        sketch.values, sketch.constants, sketch.others = values, constants, others
+        del sketch.nodes[count:]
+        return False
+    return len(sketch.nodes) > count
+
+
+def sketch_for(generator: np.random.Generator, opset: int) -> tuple[Sketch, dict[str, Array]]:
+    """An empty sketch with inputs of floats, whole numbers and truth values, and points for them."""
+    sketch = Sketch(generator, opset, NASTY)
+    cases = int(generator.integers(1, 4))
+    element = int(generator.choice([FLOAT, FLOAT, FLOAT, FLOAT, FLOAT16, DOUBLE]))
+    points = {}
+    for k in range(int(generator.integers(1, 4))):
+        name, kind = f"x{k}", element
+        shape = sketch.one_of(
+            (4,), (2, 3), (1, 5), (4, 4), (2, 3, 4), (1, 2, 6), (1, 2, 4, 4), (1, 4, 3, 3), (1, 3, 5, 4), (1, 4), (3,), ()
+        )
+        if k == 2:
+            kind = int(
+                generator.choice([INT64, int(TensorProto.INT32), int(TensorProto.UINT8), int(TensorProto.INT8), int(TensorProto.BOOL)])
+            )
+            points[name] = generator.integers(0, 2 if kind == TensorProto.BOOL else 5, (cases, *shape)).astype(
+                helper.tensor_dtype_to_np_dtype(kind)
+            )
+        else:
+            points[name] = np.stack([numbers(generator, shape, str(generator.choice(NASTY)), element) for _ in range(cases)])
+            sketch.values[name] = (kind, shape)
+        sketch.inputs.append(name)
+        sketch.others[name] = (kind, shape)
+    return sketch, points
+
+
+def _tabled(generator: np.random.Generator) -> tuple[ModelProto, dict[str, Array]]:
+    from tests.random_moves import MOVES
+    from tests.random_rows import ROWS
+
+    sketch, points = sketch_for(generator, int(generator.choice(LATER)))
+    rows = tuple(row.move for row in ROWS if row.since <= sketch.opset)
+    _grown(sketch, rows + MOVES * (len(rows) // (3 * len(MOVES)) + 1))
     return _finished(sketch), points
 
 
 def _finished(sketch: Sketch) -> ModelProto:
-    """Every tensor that nobody reads is an output, and sometimes every tensor is."""
-    read = {name for node in sketch.nodes for name in node.input}
-    produced = [name for node in sketch.nodes for name in node.output if name in sketch.values]
+    """Every tensor that nobody reads is an output, and sometimes every tensor is; some constants are nodes."""
+    read = {name for node in sketch.nodes for name in (*node.input, *captured(node))}
+    produced = [name for node in sketch.nodes for name in node.output if name in (sketch.others if _is_tabled(sketch) else sketch.values)]
     everything = sketch.chance(0.4)
     outputs = [name for name in produced if everything or name not in read]
     used = read | set(outputs)
+    constants = {name: numpy_helper.from_array(x, name) for name, x in sketch.constants.items() if name in used}
+    inside = {name for name in constants if _is_tabled(sketch) and sketch.chance(0.3)}
+    shapes = {name: sketch.others.get(name, sketch.values.get(name)) for name in (*sketch.inputs, *outputs)}
+    if _is_tabled(sketch) and all(shape and shape[0] == 1 for _, shape in shapes.values()) and sketch.chance(0.5):
+        shapes = {name: (kind, ("N", *shape[1:])) for name, (kind, shape) in shapes.items()}
     graph = helper.make_graph(
-        sketch.nodes,
+        [*(helper.make_node("Constant", [], [name], value=constants[name]) for name in sorted(inside)), *sketch.nodes],
         "random",
-        [helper.make_tensor_value_info(name, *sketch.values[name]) for name in sketch.inputs],
-        [helper.make_tensor_value_info(name, *sketch.values[name]) for name in outputs],
-        [numpy_helper.from_array(x, name) for name, x in sketch.constants.items() if name in used],
+        [helper.make_tensor_value_info(name, *shapes[name]) for name in sketch.inputs],
+        [helper.make_tensor_value_info(name, *shapes[name]) for name in outputs],
+        [x for name, x in constants.items() if name not in inside],
     )
-    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", sketch.opset)], ir_version=8)
-    onnx.checker.check_model(proto)
+    domains = {node.domain for node in sketch.nodes} - {""}
+    opsets = [helper.make_opsetid("", sketch.opset), *(helper.make_opsetid(domain, DOMAINS.get(domain, 1)) for domain in sorted(domains))]
+    proto = helper.make_model(graph, opset_imports=opsets, ir_version=8 if sketch.opset < 23 else 11)
+    if "com.microsoft" not in domains and not any(node.op_type in UNKNOWN for node in sketch.nodes):
+        onnx.checker.check_model(proto)
     return proto
+
+
+def _is_tabled(sketch: Sketch) -> bool:
+    return sketch.styles is NASTY
+
+
+def captured(node: NodeProto) -> list[str]:
+    """Names that the node's bodies read from outside."""
+    found = []
+    for attribute in node.attribute:
+        inner = {name for n in attribute.g.node for name in n.output} | {i.name for i in attribute.g.input}
+        names = [name for n in attribute.g.node for name in (*n.input, *captured(n))] + [o.name for o in attribute.g.output]
+        found += [name for name in names if name not in inner]
+    return found
