@@ -145,7 +145,7 @@ def refuted(model: ModelProto, request: Request, points: Mapping[str, Any], boun
     profile = profile_named(request.profile_name, *formats, str(request.summation))
     arrays = None if request.data is None else read(request.data).arrays
     with np.errstate(all="ignore"), target(model, profile, {}, arrays, request.as_run) as subject:
-        given = points if request.region else inputs_for(subject.source, request, read(points)).points
+        given = points if request.region else inputs_for(subject.source, request, read(request.data)).points
         program, exact, cases = subject.program, subject.exact, max(x.shape[0] for x in given.values())
         first = exact_problem(exact, given, 0)
         reference = reference_for(first, lambda case: exact_problem(exact, given, case), cases, _trajectory(exact, given, cases))

@@ -128,3 +128,26 @@ def test_a_place_in_the_batch_that_matters_makes_it_none() -> None:
     found = certified(proto, [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
     assert found.validation is not None
     assert "changes with its place" in found.validation.runtime
+
+
+def test_a_first_stage_of_less_range_than_the_tensor() -> None:
+    """70,000 is a number of bf16, and none of fp16."""
+    text = "g (bfloat16[1,2] x) => (bfloat16[1,2] y) {{ y = LayerNormalization<stash_type={}>(x, c) }}"
+    bounds = []
+    for stash in (1, 10):
+        proto = model(text.format(stash), 24)
+        proto.graph.initializer.append(onnx.helper.make_tensor("c", onnx.TensorProto.BFLOAT16, [2], [1.0, 2.0]))
+        found = certify.certify(proto, data={"x": np.array([[[70144.0, 1.0]]])})
+        bounds.append(found.outputs["y"].absolute_bound.max())
+    assert np.isfinite(bounds[0])
+    assert bounds[1] == np.inf
+
+
+def test_kernels_that_compute_in_fp32_do_not_refute_wider_claims() -> None:
+    """onnxruntime's kernels of ai.onnx.ml deliver fp32 for doubles too: (2 + 1) * s is exact in fp64, and was refuted."""
+    proto = model("g (float[1,2] x) => (float[1,2] y) { y = ai.onnx.ml.Scaler<offset=[-1.0, 0.1], scale=[-0.51332706, 0.5]>(x) }")
+    proto.opset_import.append(onnx.helper.make_opsetid("ai.onnx.ml", 3))
+    found = certified(proto, [[[2.0, 9.0]]], dtype="fp64")
+    assert found.outputs["y"].absolute_bound.max() == 0.0
+    assert found.validation is not None
+    assert "Scaler computes in fp32" in found.validation.runtime

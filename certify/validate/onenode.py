@@ -110,7 +110,9 @@ def compile_node(node: NodeProto, operands: Sequence[Held | None], opsets: Mappi
     session = open_session(model.SerializeToString(), options, ["CPUExecutionProvider"])
     fed = tuple(k for k, held in enumerate(operands) if held and k not in embedded)
     saturate = node.op_type in ("Cast", "CastLike") and bool(_attribute(node, "saturate", 1)) and bool(FLOAT8 & set(declared))
-    return OneNode(session, fed, _resolved(declared, session, elements), saturate)
+    resolved = _resolved(declared, session, elements)
+    _check_width(node, resolved, session, storage)
+    return OneNode(session, fed, resolved, saturate)
 
 
 def _embeddable(held: Held) -> bool:
@@ -205,6 +207,13 @@ def _resolved(declared: Sequence[int], session: Any, elements: Sequence[int]) ->
             element = TensorProto.DataType.Value(output.type[7:-1].upper())
         resolved.append(element)
     return tuple(resolved)
+
+
+def _check_width(node: NodeProto, elements: Sequence[int], session: Any, storage: Storage) -> None:
+    """Raises ValidationUnavailable where a kernel delivers fp32 for a tensor that fp32 does not hold, as those of ai.onnx.ml do."""
+    for element, output in zip(elements, session.get_outputs(), strict=True):
+        if output.type == "tensor(float)" and element and carrier(element, storage) == TensorProto.DOUBLE:
+            raise ValidationUnavailable(f"its {node.op_type} computes in fp32, whatever the operands")
 
 
 def _attribute(node: NodeProto, name: str, default: int) -> int:

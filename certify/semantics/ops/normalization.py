@@ -18,7 +18,7 @@ from certify.semantics.families.moment import Moment
 from certify.semantics.families.sized import REASSOCIATED
 
 _EPSILON = float(np.float32(1e-5))  # ONNX attributes are float32
-_PRECISIONS = {1: 24, 10: 11, 11: 53, 16: 8}  # of ONNX element types
+_HELD = {1: (1, 10, 16), 10: (10,), 11: (1, 10, 11, 16), 16: (16,)}  # float element types, and those of which each holds all numbers
 
 
 def _stage(e: Expansion, stash_type: int) -> tuple[list[Primitive], str | None, int | None]:
@@ -28,9 +28,9 @@ def _stage(e: Expansion, stash_type: int) -> tuple[list[Primitive], str | None, 
     loses is charged. Kernels that keep more of x lose less. Raises UnsupportedOperator for a type that is no float of 16 bits or more.
     """
     x, own = e.operands[0], e.elements[0] if e.elements else 0
-    if stash_type not in _PRECISIONS:
+    if stash_type not in _HELD:
         raise UnsupportedOperator(f"stash_type {stash_type}")
-    if _PRECISIONS[stash_type] >= _PRECISIONS.get(own, 0):
+    if own not in _HELD or own in _HELD[stash_type]:
         return [], x, None
     held = e.name("stashed")
     return [Primitive("Store", (x,), held, inner=False, domain="certify", like=stash_type)], held, stash_type
