@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 
-from tests.random_graphs import FLOAT, INT64, NUMPY, Sketch
+from tests.random_graphs import FLOAT, INT64, NUMPY, Shape, Sketch
 from tests.random_moves import operand
 
 
@@ -206,7 +206,11 @@ def spectral(s: Sketch, op: str) -> None:
         if s.shape(x)[1] < length:
             raise ValueError("too short a signal")
         y = s.add("Unsqueeze", [x, s.ints(2)])
-        s.add(op, [y, s.constant(np.array(1)), s.weights((length,), s.element(x)), s.constant(np.array(length))])
+        given = [y, s.constant(np.array(1)), s.weights((length,), s.element(x)), s.constant(np.array(length))]
+        sides = s.one_of(None, 0, 1)
+        bins = length if sides == 0 else length // 2 + 1
+        gives: list[tuple[int, Shape | None]] = [(s.element(x), (*s.shape(x)[:1], s.shape(x)[1] - length + 1, bins, 2))]
+        s.add(op, given, gives=gives, **({} if sides is None else {"onesided": sides}))
 
 
 def integral(s: Sketch, op: str) -> None:

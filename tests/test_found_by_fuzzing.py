@@ -9,6 +9,7 @@ import onnx
 import pytest
 
 import certify
+from certify.semantics.contract import UnsupportedOperator
 from certify.semantics.families import scalar
 from certify.validate.balls import Undecided, balls
 
@@ -127,7 +128,7 @@ def test_a_place_in_the_batch_that_matters_makes_it_none() -> None:
     proto = model("g (float[N,3] x) => (float[N,3] y) { e = EyeLike(x) y = Mul(x, e) }")
     found = certified(proto, [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
     assert found.validation is not None
-    assert "changes with its place" in found.validation.runtime
+    assert "changes with its place or their number" in found.validation.runtime
 
 
 def test_a_first_stage_of_less_range_than_the_tensor() -> None:
@@ -151,3 +152,49 @@ def test_kernels_that_compute_in_fp32_do_not_refute_wider_claims() -> None:
     assert found.outputs["y"].absolute_bound.max() == 0.0
     assert found.validation is not None
     assert "Scaler computes in fp32" in found.validation.runtime
+
+
+def test_the_choice_of_one_hot_constants_is_not_computed() -> None:
+    """onnx's reference implementation gives off + (on - off), rounded in the values' format; the constant folded was wrong."""
+    values = np.array([-1.318359375, -0.33569336], np.float16)
+    proto = model("g (float16[1] x) => (float16[2,2] y) { h = OneHot(i, d, v) y = Add(x, h) }", i=[0, 5], d=2, v=values)
+    found = certify.certify(proto, data={"x": np.zeros((1, 1), np.float16)})
+    assert found.validation is not None
+    assert not found.validation.violations
+    assert np.array_equal(found.outputs["y"].reference[0], values.astype(float)[[[1, 0], [0, 0]]])
+
+
+def test_the_slope_that_leaky_relu_has_by_default_is_of_fp32() -> None:
+    proto = model("g (double[1] x) => (double[1] y) { y = LeakyRelu(x) }")
+    found = certify.certify(proto, data={"x": np.array([[-2.0]])})
+    assert found.validation is not None
+    assert not found.validation.violations
+    assert found.outputs["y"].reference[0, 0] == -2.0 * float(np.float32(0.01))
+
+
+def test_shrink_of_doubles_is_not_what_onnxruntime_computes() -> None:
+    """Its kernel rounds them into fp32 first, so that a claim about the runtime is refused, and no other is refuted by it."""
+    proto, x = model("g (double[2] x) => (double[2] y) { y = Shrink<lambd=0.5>(x) }"), np.array([[0.5 + 1e-12, 3.1]])
+    found = certify.certify(proto, data={"x": x})
+    assert found.validation is not None
+    assert not found.validation.violations
+    assert "rounds fp64 operands into fp32" in found.validation.runtime
+    for profile in ("wide", "ort-cpu"):
+        assert np.isfinite(certify.certify(proto, data={"x": x}, dtype="fp32", profile=profile).outputs["y"].absolute_bound).all()
+    with pytest.raises(UnsupportedOperator, match="rounds fp64 operands into fp32"):
+        certify.certify(proto, data={"x": x}, profile="ort-cpu")
+
+
+def test_a_batch_whose_size_is_read_is_none() -> None:
+    proto = model("g (float[N,2] x) => (float[N,2] y) { n = Size(x) f = Cast<to=1>(n) y = Mul(x, f) }")
+    found = certified(proto, [[[1.0, 2.0]], [[3.0, 4.0]], [[5.0, 6.0]]])
+    assert found.validation is not None
+    assert "or their number" in found.validation.runtime
+
+
+def test_a_short_time_transform_is_one_sided_by_default() -> None:
+    """onnx's shape inference takes the absent attribute for 0."""
+    proto = model(
+        "g (float[1,5,1] x) => (float[] y) { s = STFT(x, one, w) y = ReduceSum<keepdims=0>(s) }", one=np.int64(1), w=np.ones(3, "f")
+    )
+    assert np.isfinite(certified(proto, np.ones((1, 1, 5, 1))).outputs["y"].absolute_bound).all()

@@ -141,6 +141,11 @@ class _Binder:
             named = f"{node.domain or 'ai.onnx'}::{node.op_type} (opset {node.opset}), node {node.name!r}"
             self.refused.append(named if reason is None else f"{named}: {reason}")
             return
+        stored = next((held for name in node.outputs if name is not None and (held := self.formats.get(name)) is not None), None)
+        reason = None if stored is None else self.profile.uncovered(node.op_type, node.attributes, stored)
+        if reason is not None:
+            self.refused.append(f"{node.domain or 'ai.onnx'}::{node.op_type}, node {node.name!r}: {reason}")
+            return
         try:
             self._bind(rule, node)
         except UnsupportedOperator as refusal:

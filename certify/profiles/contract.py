@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from certify.number.formats import Format
 from certify.semantics.contract import Arithmetic
@@ -39,6 +39,10 @@ class Profile(Protocol):
 
     def inner_format(self, output: Format) -> Format:
         """The format in which a fused kernel that stores `output` keeps its inner results."""
+        ...
+
+    def uncovered(self, kernel: str, attributes: Mapping[str, Any], output: Format) -> str | None:
+        """Why nothing is claimed of the kernel of a node that stores `output`; None if something is."""
         ...
 
     def style(self, kernel: str) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from certify.number.formats import FORMATS, Format
 from certify.profiles.arithmetic import NearestArithmetic
@@ -66,6 +67,9 @@ class NearestProfile:
         storage = compute if inner else output
         accumulator, entry = self.accumulate or compute, self.operand_format(kernel, output)
         return NearestArithmetic(storage, compute, accumulator, seen, self.order, self.accuracies, entry)
+
+    def uncovered(self, kernel: str, attributes: Mapping[str, Any], output: Format) -> str | None:
+        return None
 
     def style(self, kernel: str) -> str:
         return "any"

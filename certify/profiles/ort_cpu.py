@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from certify.number.formats import Format
 from certify.profiles.contract import Profile
@@ -28,9 +30,21 @@ class _OrtCpu(NearestProfile):
             )
         return NearestProfile.storage(self, declared)
 
+    def uncovered(self, kernel: str, attributes: Mapping[str, Any], output: Format) -> str | None:
+        return narrower(kernel, attributes, output)
+
     def style(self, kernel: str) -> str:
         """Integer sums are scaled in floating point."""
         return "float" if kernel.startswith("QLinear") else NearestProfile.style(self, kernel)
+
+
+def narrower(kernel: str, attributes: Mapping[str, Any], output: Format) -> str | None:
+    """How onnxruntime's CPU kernel computes in less than the format of its result; None if it does not."""
+    if output.name != "fp64":
+        return None
+    if kernel == "Gelu" and attributes.get("approximate", "none") == "tanh":
+        return "onnxruntime expands Gelu in fp64 by the standard's definition, whose constants are of fp32"
+    return "onnxruntime's kernel rounds fp64 operands into fp32" if kernel == "Shrink" else None
 
 
 def _ort_cpu(dtype: Format | None, accumulate: Format | None, order: Order) -> Profile:

@@ -9,8 +9,9 @@ a subnormal factor is taken as emin, whatever its size.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -199,6 +200,9 @@ class TensorCoreProfile:
         if kernel not in CONTRACTIONS or len(factors) != 1 or not factors <= self.blocks.keys():
             return nearest
         return TensorCoreArithmetic(self.blocks[factors.pop()], nearest.operands[0], nearest)
+
+    def uncovered(self, kernel: str, attributes: Mapping[str, Any], output: Format) -> str | None:
+        return None
 
     def style(self, kernel: str) -> str:
         return "any"

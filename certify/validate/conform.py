@@ -14,6 +14,7 @@ from certify.number.formats import FORMATS, from_onnx
 from certify.profiles.arithmetic import NearestArithmetic
 from certify.profiles.contract import Profile
 from certify.profiles.nearest import kernel_format
+from certify.profiles.ort_cpu import narrower
 
 STASHING = ("LayerNormalization", "RMSNormalization", "GroupNormalization")  # they compute in the format that their stash_type declares
 
@@ -56,8 +57,8 @@ def against_kernels(program: Program, profile: Profile, summation: str) -> str |
         if not isinstance(arithmetic, NearestArithmetic):
             return f"the claim is about {profile.name}, whose {step.kind} the CPU does not compute"
         own = kernel_format(arithmetic.storage)
-        if own.name == "fp64" and step.kind == "Gelu" and step.attributes.get("approximate", "none") == "tanh":
-            return "it expands Gelu in fp64 by the standard's definition, whose constants are of fp32"
+        if narrow := narrower(step.kind, step.attributes, own):
+            return narrow
         if arithmetic.accumulator != own:
             return f"its kernels accumulate in {own.name}, the claim is about {arithmetic.accumulator.name}"
         if arithmetic.compute != own:

@@ -141,7 +141,7 @@ def run_batched(run: Runner, inputs: Feeds) -> dict[str, AnyArray]:
 
     Whether that dimension is a batch is tried out: case 0 must not change by a bit when the other cases become
     copies of it (the batch keeps its size, so the kernels keep their order of summation). Nor may it matter beyond rounding
-    where in the batch a copy stands.
+    where in the batch a copy stands, or whether there are others.
     Raises ValidationUnavailable where cases do influence each other.
     """
     cases = max((len(x) for x in inputs.values()), default=1)
@@ -149,11 +149,14 @@ def run_batched(run: Runner, inputs: Feeds) -> dict[str, AnyArray]:
     together = _split(run({name: _join(x) for name, x in full.items()}), cases)
     repeated = {name: np.broadcast_to(x[:1], x.shape) for name, x in full.items()}
     alone = _split(run({name: _join(x) for name, x in repeated.items()}), cases)
+    single = run({name: x[0] for name, x in inputs.items()})
     for name, x in together.items():
         if not np.array_equal(x[0], alone[name][0], equal_nan=x.dtype.kind == "f"):
             raise ValidationUnavailable(f"the first dimension is no batch: output {name} of one case changes with the other cases")
-        if _spread(alone[name]):
-            raise ValidationUnavailable(f"the first dimension is no batch: output {name} of one case changes with its place")
+        if x.shape[1:] != single[name].shape or _spread(np.concatenate([single[name][None], alone[name]])):
+            raise ValidationUnavailable(
+                f"the first dimension is no batch: output {name} of one case changes with its place or their number"
+            )
     return together
 
 

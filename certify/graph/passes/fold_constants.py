@@ -173,6 +173,9 @@ def _apply(
         return [np.transpose(present[0], attributes.get("perm"))]
     if node.op_type == "Concat":
         return [np.concatenate(present, axis=attributes["axis"])]
+    if node.op_type == "OneHot":  # onnx's reference implementation computes off + (on - off), in the values' own format
+        chosen = _reference(node, [*operands[:2], np.arange(2)], opset)[0]
+        return [None if chosen is None else present[2][chosen]]
     return _reference(node, operands, opset)
 
 

@@ -139,12 +139,25 @@ def _by_schema(
     import onnx
 
     types, data = _protos(node, operands, known)
+    node = _told(node)
     imports = [onnx.helper.make_opsetid(domain, version) for domain, version in opsets.items()]
     try:
         found = onnx.shape_inference.infer_node_outputs(schema, node, types, data, opset_imports=imports)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError, TypeError) as cause:
         raise _refusal(node, operands, cause) from cause
     return [concrete(found[name]) if name in found else None for name in node.output]
+
+
+def _told(node: onnx.NodeProto) -> onnx.NodeProto:
+    """The node with the attribute that inference takes for 0 where it is absent, though its default is 1: STFT's `onesided`."""
+    import onnx
+
+    if node.domain or node.op_type != "STFT" or any(attribute.name == "onesided" for attribute in node.attribute):
+        return node
+    told = onnx.NodeProto()
+    told.CopyFrom(node)
+    told.attribute.append(onnx.helper.make_attribute("onesided", 1))
+    return told
 
 
 def _by_table(row: Operator, node: onnx.NodeProto, operands: Sequence[Value | None]) -> list[Type | None]:

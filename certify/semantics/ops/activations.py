@@ -210,12 +210,15 @@ RELU = Function(
 )
 
 
-def leaky(x: Any, alpha: float = 0.01) -> Any:
+_LEAK = float(np.float32(0.01))  # ONNX attributes are float32
+
+
+def leaky(x: Any, alpha: float = _LEAK) -> Any:
     return scalar.maximum(x, 0) + alpha * scalar.minimum(x, 0)
 
 
 @lru_cache(maxsize=16)
-def of_leaky(alpha: float = 0.01) -> Function:
+def of_leaky(alpha: float = _LEAK) -> Function:
     return Function(
         Curve(lambda x: leaky(x, alpha), (0.0,), lambda x: np.where(x < 0, 2.0, 0.0), lambda x: np.where(x < 0, 2.0**-1074, 0.0)),
         Curve(lambda x: np.where(x > 0, 1.0, alpha), relative=0.0, absolute=0.0),
@@ -227,7 +230,7 @@ def of_leaky(alpha: float = 0.01) -> Function:
 
 
 def born_leaky(
-    arithmetic: Arithmetic, kernel: str, reach: Enclosure, magnitude: Array, quantum: Array | float, alpha: float = 0.01
+    arithmetic: Arithmetic, kernel: str, reach: Enclosure, magnitude: Array, quantum: Array | float, alpha: float = _LEAK
 ) -> Array:
     """x > 0 is copied, perhaps into a narrower format.
 
