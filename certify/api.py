@@ -37,6 +37,9 @@ def certify(
     validate: bool = True,
     provider: Literal["cpu", "cuda"] = "cpu",
     outputs: Sequence[str | os.PathLike[str]] = (),
+    time_limit: float = 60.0,
+    jobs: int | None = None,
+    boxes: int | None = None,
     progress: forms.Progress = forms.no_progress,
 ) -> Certificate:
     """Bound the rounding error of the model's outputs, as `certify MODEL` does.
@@ -67,6 +70,9 @@ def certify(
         validate=validate,
         provider=provider,
         outputs=tuple(Path(output) for output in outputs),
+        time_limit=time_limit,
+        jobs=jobs,
+        boxes=boxes,
     )
     for output in request.outputs:
         check_writable(output)

@@ -10,15 +10,17 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from certify.analysis.bind import Program
 from certify.analysis.problem import Problem
+from certify.analysis.program import Program
 from certify.analysis.reference import at_points, over_region, stored_inputs
 from certify.analysis.target import Target, target
 from certify.certificate.assemble import lost_bounds, node_results, output_results
 from certify.certificate.contract import AsRunFacts, Certificate, Claim, InputFacts, ModelFacts, ProfileFacts, Validation
 from certify.certificate.witness import Witness
 from certify.data import Inputs, inputs_for, read
-from certify.engines.answer import answer
+from certify.engines.answer import Answer, answer
+from certify.engines.region.answer import Region, region_answer
+from certify.engines.region.limits import Limits, Stop, never
 from certify.errors import UsageError
 from certify.gate import check_names, judge
 from certify.graph.annotate import annotate
@@ -36,13 +38,16 @@ REWRITTEN = (
 LATER_ENGINES = ("sketch", "probabilistic", "sampled")
 
 
-def run(request: Request, progress: Progress = no_progress) -> Certificate:
-    """Certify. Raises the errors of `certify.errors`, each naming what is at fault."""
+def run(request: Request, progress: Progress = no_progress, stop: Stop = never) -> Certificate:
+    """Certify. Raises the errors of `certify.errors`, each naming what is at fault.
+
+    stop: asked while a region is split; once it says True the bound so far is the certificate's.
+    """
     with np.errstate(all="ignore"), ExitStack() as files:  # infinities are values here, and NaN is looked for where it may arise
-        return _run(request, progress, files)
+        return _run(request, progress, stop, files)
 
 
-def _run(request: Request, progress: Progress, files: ExitStack) -> Certificate:
+def _run(request: Request, progress: Progress, stop: Stop, files: ExitStack) -> Certificate:
     clock = _Clock(progress)
     if request.engine in LATER_ENGINES:
         raise UsageError(f"--engine {request.engine}: not available in this version; choose auto, running or adjoint")
@@ -57,8 +62,7 @@ def _run(request: Request, progress: Progress, files: ExitStack) -> Certificate:
     with clock("bounding the error"):
         decide = _decision_outputs(subject.graph, subject.program, request)
         witness = Witness(inputs.points) if any(path.suffix.lower() == ".witness" for path in request.outputs) else None
-        keep = None if witness is None else witness.add
-        found = answer(problems(subject.program, inputs, subject.exact), inputs.facts.cases, request.engine, decide, progress, keep)
+        found, region = _bounded(subject, inputs, request, decide, witness, progress, stop)
     observed: dict[str, Array] = {}
     validation: Validation | None = None
     if request.validate:
@@ -75,9 +79,36 @@ def _run(request: Request, progress: Progress, files: ExitStack) -> Certificate:
         lost=lost_bounds(found),
         validation=validation,
         witness=None if witness is None else witness.arrays,
+        region=region,
     )
     certificate = replace(certificate, timings=clock.seconds, peak_memory_bytes=_peak_memory())
     return replace(certificate, gate=judge(certificate, request.budgets, request.guarantee))
+
+
+def _bounded(
+    subject: Target,
+    inputs: Inputs,
+    request: Request,
+    decide: list[str],
+    witness: Witness | None,
+    progress: Progress,
+    stop: Stop,
+) -> tuple[Answer, Region | None]:
+    if inputs.box is None or request.engine == "running":
+        keep = None if witness is None else witness.add
+        pairs = problems(subject.program, inputs, subject.exact)
+        return answer(pairs, inputs.facts.cases, request.engine, decide, progress, keep), None
+    limits = Limits(request.time_limit, request.boxes, stop)
+    enough = {name: limit for name in subject.program.outputs if (limit := _enough(request, name)) is not None}
+    return region_answer(subject.program, inputs.boxes, limits, enough, progress)
+
+
+def _enough(request: Request, output: str) -> float | None:
+    """The bound with which every budget of the output is met; None where that is no absolute number."""
+    concerned = [budget for budget in request.budgets if budget.output in (None, output)]
+    if not concerned or any(budget.kind != "absolute" for budget in concerned):
+        return None
+    return min(budget.limit for budget in concerned if budget.limit is not None)
 
 
 @dataclass

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from certify.analysis.asked import has_rule, static_operands
-from certify.analysis.bind import Program, bind
+from certify.analysis.bind import bind
 from certify.analysis.problem import Problem
+from certify.analysis.program import Program
 from certify.data import Inputs, inputs_for, read
 from certify.engines.answer import answer
 from certify.engines.sweep import sweep

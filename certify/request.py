@@ -71,6 +71,8 @@ class Request:
     guarantee: the weakest acceptable.
     provider: where validation runs the model besides the CPU; no bound depends on it.
     outputs:  files to write, format by suffix.
+    time_limit: seconds after which a region is split no further. jobs: processes that it is spread over, None for as many as there are
+              processors. boxes: sub-boxes after which it is split no further, None for no such limit.
     """
 
     model: Path | bytes | onnx.ModelProto
@@ -92,6 +94,9 @@ class Request:
     validate: bool = True
     provider: Literal["cpu", "cuda"] = "cpu"
     outputs: tuple[Path, ...] = ()
+    time_limit: float = 60.0
+    jobs: int | None = None
+    boxes: int | None = None
 
     def __post_init__(self) -> None:
         """Raises UsageError for a value out of bounds or for options that exclude each other."""
@@ -108,6 +113,11 @@ class Request:
             raise UsageError(f"--samples: {self.samples} points are none; give 1 or more")
         if self.seed < 0:
             raise UsageError(f"--seed: {self.seed} is negative; give 0 or more")
+        if not self.time_limit > 0.0:
+            raise UsageError(f"--time-limit: {self.time_limit:g} seconds are none; give more than 0")
+        for option, number in (("--jobs", self.jobs), ("--boxes", self.boxes)):
+            if number is not None and number < 1:
+                raise UsageError(f"{option}: {number} is too few; give 1 or more")
         if self.data is not None and (self.ranges or self.region or self.vnnlib):
             other = "--range" if self.ranges else "--region" if self.region else "--vnnlib"
             raise UsageError(f"--data and {other} exclude each other: one names points, the other a domain; drop one of them")

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from certify.analysis.bind import Program
 from certify.analysis.problem import Step
+from certify.analysis.program import Program
 from certify.number.rounding import round_to, ulp
 from certify.profiles.arithmetic import NearestArithmetic
 from certify.semantics.families.pointwise import Pointwise, elementary

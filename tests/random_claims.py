@@ -10,7 +10,7 @@ import numpy as np
 from onnx import ModelProto
 
 from certify import pipeline
-from certify.analysis.bind import Program
+from certify.analysis.program import Program
 from certify.analysis.reference import stored_inputs
 from certify.analysis.target import target
 from certify.certificate.contract import Certificate

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from certify.number.enclosure import Enclosure
 from certify.number.formats import FORMATS, Format
 from certify.number.upward import Array
 
@@ -25,6 +26,12 @@ class ExactArithmetic:
 
     def round(self, magnitude: Array, quantum: Array | float = 0.0) -> Array:
         return np.zeros_like(magnitude)
+
+    def scaled(self, magnitude: Array) -> Array:
+        return np.zeros_like(magnitude)
+
+    def delivered(self, exact: Enclosure) -> Enclosure:
+        return exact
 
     def sum(self, n: int, magnitude: Array, total: Array, largest: Array, nonzero: Array | None = None) -> Array:
         return np.zeros_like(total)

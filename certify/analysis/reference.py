@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from certify.analysis.bind import Program
 from certify.analysis.guarded import Guarded
 from certify.analysis.problem import Problem, Step
+from certify.analysis.program import Program
 from certify.number.enclosure import Enclosure
 from certify.number.rounding import half_ulp, round_to
 from certify.number.upward import Array, up
@@ -41,16 +41,18 @@ def stored_inputs(program: Program, inputs: dict[str, Array]) -> tuple[dict[str,
     return stored, radii
 
 
-def at_points(program: Program, constants: dict[str, Array], inputs: dict[str, Array], radii: dict[str, Array]) -> Problem:
-    """The problem around the float64 trajectory of `constants` and `inputs`, (cases, *shape) each."""
-    known, steps = _settled(program, constants | inputs)
+def at_points(
+    program: Program, constants: dict[str, Array], inputs: dict[str, Array], radii: dict[str, Array], settle: bool = True
+) -> Problem:
+    """The problem around the float64 trajectory of `constants` and `inputs`, (cases, *shape) each; all steps of it if not to `settle`."""
+    known, steps = _settled(program, constants | inputs) if settle else (constants | inputs, program.steps)
     numbers, radii = _numbers(known, radii)
     values = {name: Enclosure.point(x) for name, x in numbers.items()}
     defects: dict[str, Array] = {}
-    infinite = _infinite(values)
+    infinite = infinite_values(values)
     done = []
     for step in steps:
-        step, Y = _enclosed(step, values, infinite, True)
+        step, Y = enclosed(step, values, infinite, True)
         done.append(step)
         z = Y.mid
         values[step.output] = Enclosure.point(z)
@@ -95,10 +97,19 @@ def _settled(program: Program, known: dict[str, Array]) -> tuple[dict[str, Array
 
 
 def over_region(program: Program, box: dict[str, Enclosure]) -> Problem:
-    """The problem whose values are the ranges of the exact model over the box, by interval propagation.
+    """The problem whose values are the ranges of the exact model over the box, by interval propagation."""
+    values, radii = given_ranges(program, box)
+    infinite = infinite_values(values)
+    steps = []
+    for step in program.steps:
+        step, values[step.output] = enclosed(step, values, infinite, False)
+        steps.append(step)
+    return Problem(tuple(steps), values, program.outputs, program.inputs, {}, radii)
 
-    Constants and inputs that storage rounds deviate from the start: by their known rounding, and by half an ulp.
-    """
+
+def given_ranges(program: Program, box: dict[str, Enclosure]) -> tuple[dict[str, Enclosure], dict[str, Array]]:
+    """Ranges of constants and inputs, and how far those deviate from the start that storage rounds: by their known rounding, and by
+    half an ulp."""
     numbers, radii = _numbers(program.exact, {})
     values = {name: Enclosure.point(x) for name, x in numbers.items()} | dict(box)
     for name, exact in numbers.items():
@@ -111,12 +122,7 @@ def over_region(program: Program, box: dict[str, Enclosure]) -> Problem:
         declared = program.declared.get(name)
         if storage is not None and declared is not None and not storage.contains(declared):
             radii[name] = np.array(np.broadcast_to(half_ulp(X.mag, storage), X.shape))
-    infinite = _infinite(values)
-    steps = []
-    for step in program.steps:
-        step, values[step.output] = _enclosed(step, values, infinite, False)
-        steps.append(step)
-    return Problem(tuple(steps), values, program.outputs, program.inputs, {}, radii)
+    return values, radii
 
 
 def _moved(stored: Array, exact: Array, radius: Array | None) -> Array:
@@ -127,11 +133,12 @@ def _moved(stored: Array, exact: Array, radius: Array | None) -> Array:
     return moved if radius is None else np.maximum(moved, radius)
 
 
-def _infinite(values: dict[str, Enclosure]) -> set[str]:
+def infinite_values(values: dict[str, Enclosure]) -> set[str]:
+    """The names of those that may hold an infinity."""
     return {name for name, X in values.items() if np.isinf(X.lo).any() or np.isinf(X.hi).any()}
 
 
-def _enclosed(step: Step, values: dict[str, Enclosure], infinite: set[str], points: bool) -> tuple[Step, Enclosure]:
+def enclosed(step: Step, values: dict[str, Enclosure], infinite: set[str], points: bool) -> tuple[Step, Enclosure]:
     """The step and its enclosure; guarded where its rule has no word on infinities and meets a number that may really be one.
 
     `infinite` names the values that may hold one, and grows. (Elsewhere an infinite end means an unknown finite number.)

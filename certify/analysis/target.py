@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from certify.analysis.asked import has_rule, static_operands
-from certify.analysis.bind import Program, bind
+from certify.analysis.bind import bind
+from certify.analysis.program import Program
 from certify.graph.as_run import Written, written
 from certify.graph.load import load
 from certify.graph.model import InvalidModel, ModelGraph, Unsupported, reads

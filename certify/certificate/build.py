@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from certify.certificate import schema
 from certify.certificate.contract import Certificate, Claim, Gate, NodeResult, OutputResult, Validation
+from certify.certificate.region import region
 from certify.number.upward import Array
 from certify.version import __version__
 
@@ -25,6 +26,7 @@ def document(certificate: Certificate) -> schema.Document:
         validation=_validation(certificate.validation),
         gate=_gate(certificate.gate),
         timings=schema.Timings({stage: float(s) for stage, s in certificate.timings.items()}, certificate.peak_memory_bytes),
+        region=None if certificate.region is None else region(certificate.region),
     )
 
 

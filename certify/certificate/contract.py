@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from certify.engines.contract import Guarantee
+from certify.engines.region.answer import Region
 from certify.number.upward import Array
 
 
@@ -250,6 +251,7 @@ class Gate:
 class Certificate:
     """All that is claimed and found. `gate` is None until budgets were judged (certify.gate.judge).
 
+    region:  how a region was split, and what its worst parts are; None for points.
     witness: what `certify check` needs to prove the bounds again, by key (certificate.witness); None unless asked for.
     """
 
@@ -266,6 +268,7 @@ class Certificate:
     timings: Mapping[str, float] = field(default_factory=dict)
     peak_memory_bytes: int | None = None
     witness: Mapping[str, np.ndarray[Any, Any]] | None = None
+    region: Region | None = None
 
     def save(self, path: str | Path) -> None:
         """Write a report, its format by suffix (.json, .npz, .witness), aside and then renamed.

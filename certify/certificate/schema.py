@@ -167,6 +167,45 @@ class Timings(msgspec.Struct, frozen=True):
     peak_memory_bytes: int | None = None
 
 
+class SubBox(msgspec.Struct, frozen=True):
+    """A sub-box by input: [lo, hi] of each element, in C order; of inputs with more than 64 elements, the hull of all."""
+
+    bound: float
+    box: dict[str, list[list[float]]]
+
+
+class MapAxis(msgspec.Struct, frozen=True):
+    input: str
+    element: int
+    lo: float
+    hi: float
+
+
+class Map(msgspec.Struct, frozen=True):
+    """The largest bound of a sub-box that meets each of the equal cells into which the axes are divided: a row over one, rows over two."""
+
+    axes: list[MapAxis]
+    bound: list[Any]
+
+
+class RegionOutput(msgspec.Struct, frozen=True):
+    """`lower`: about what splitting further would come down to. `worst`: sub-boxes, the very worst first."""
+
+    output: str
+    lower: float
+    worst: list[SubBox]
+    map: Map | None = None
+
+
+class Region(msgspec.Struct, frozen=True):
+    """`boxes` sub-boxes make up the region; `asked` were bounded on the way; `ended` says why no more were."""
+
+    boxes: int
+    asked: int
+    ended: str
+    outputs: list[RegionOutput]
+
+
 class Document(msgspec.Struct, frozen=True):
     """The whole certificate without its arrays; reports are rendered from this alone."""
 
@@ -183,6 +222,7 @@ class Document(msgspec.Struct, frozen=True):
     validation: Validation | None
     gate: GateVerdict | None
     timings: Timings
+    region: Region | None = None
 
 
 def encode(document: Document) -> bytes:

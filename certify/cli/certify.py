@@ -8,7 +8,7 @@ from typing import Any
 
 import rich_click as click
 
-from certify.cli import options
+from certify.cli import interrupt, options
 from certify.cli.progress import Progress
 from certify.version import __version__
 
@@ -50,7 +50,7 @@ def certify_command(
     from certify import pipeline
 
     with Progress(quiet) as progress:
-        certificate = pipeline.run(request, progress)
+        certificate = pipeline.run(request, progress, interrupt.stop)
         for path in output:
             certificate.save(path)
     from certify.certificate.build import document

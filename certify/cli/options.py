@@ -113,6 +113,15 @@ provider = click.option(
     help="cpu, or cuda to validate on onnxruntime's CUDA provider as well, if it is there.",
 )  # fmt: skip
 
+time_limit = click.option(
+    "--time-limit", panel="Analysis", default=60.0, show_default=True, metavar="SECONDS", type=float,
+    help="A region is split no longer than this; its bound is valid whenever that stops.",
+)  # fmt: skip
+boxes = click.option("--boxes", panel="Analysis", metavar="N", type=int, help="A region is split into about so many sub-boxes at most.")
+jobs = click.option(
+    "-j", "--jobs", panel="Analysis", metavar="N", type=int, help="Processes for a region's sub-boxes.  [default: one a processor]"
+)
+
 output = click.option(
     "-o", "--output", panel="Output", multiple=True, metavar="FILE", callback=_each(_path),
     help=f"Write a report, format by suffix ({' '.join(request.SUFFIXES)}); repeatable.",
@@ -124,5 +133,5 @@ color = click.option("--no-color", panel="Output", is_flag=True, help="Plain tex
 
 INPUTS = _compose(data, ranges, samples, seed, region, vnnlib, shape)
 CLAIM = _compose(dtype, accumulate, profile, summation)
-ANALYSIS = _compose(engine, guarantee, budget, validate, provider)
+ANALYSIS = _compose(engine, guarantee, budget, time_limit, boxes, jobs, validate, provider)
 OUTPUT = _compose(output, json, quiet, verbose, color)

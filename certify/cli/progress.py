@@ -60,6 +60,6 @@ class Progress:
     def _show(self) -> None:
         if self._bar is not None:
             self._bar.update(0, description=self._stage, total=None if self._fraction is None else 1.0, completed=self._fraction or 0.0)
-        elif self._stage != self._shown:
-            sys.stderr.write(f"{self._stage} ...\n")
-            self._shown = self._stage
+        elif (stage := self._stage.split(":")[0]) != self._shown:  # what follows a colon changes all the time
+            sys.stderr.write(f"{stage} ...\n")
+            self._shown = stage

@@ -33,7 +33,7 @@ def solve(
     Outputs whose functionals take more than `output_limit` nominal nanoseconds keep their tubes.
     """
     one = sweep(problem, rounding, work_limit, progress, output_limit)
-    found = {name: _output(one, name, output_limit) for name in problem.outputs}
+    found = {name: output_of(one, name, output_limit) for name in problem.outputs}
     state = one.state
     bound = ErrorBound(
         Guarantee.PROVED,
@@ -51,7 +51,7 @@ def solve(
 
 
 @dataclass(frozen=True, slots=True)
-class _Output:
+class OutputBounds:
     """bound, exact, apart: of |computed - z|, |exact - z|, |computed - exact|. shares: of the worst element, by step or deviating
     constant; converted: what deviating constants and inputs have of the bound."""
 
@@ -62,16 +62,17 @@ class _Output:
     converted: Array
 
 
-def _output(one: Sweep, name: str, limit: float) -> _Output:
+def output_of(one: Sweep, name: str, limit: float) -> OutputBounds:
+    """The functionals of a value in a finished sweep of one case; its tube where they are dear."""
     X = one.problem.values[name]
     tube = one.state.tubes.get(name)
     dear = X.lo[0].size * one.row_work(one.ancestors(name)) > limit
     if tube is None or name not in one.steps or (dear and np.isfinite(tube).all()):
         whole = full(tube, X.shape, 1)
-        return _Output(whole, whole, 2.0 * whole, {}, whole)
+        return OutputBounds(whole, whole, 2.0 * whole, {}, whole)
     if np.isinf(tube).all():  # infinite noise meets every row: nothing to gain
         lost = {one.state.lost_at: np.array([np.inf])} if one.state.lost_at else {}
-        return _Output(np.array(tube), np.array(tube), np.array(tube), lost, np.zeros(X.shape))
+        return OutputBounds(np.array(tube), np.array(tube), np.array(tube), lost, np.zeros(X.shape))
     shares: dict[str, Array] = {}
     quiet: dict[str, Array] = {}
     bound = one.units(name, np.arange(int(np.prod(X.shape[1:]))), shares, quiet)
@@ -82,4 +83,4 @@ def _output(one: Sweep, name: str, limit: float) -> _Output:
     worst = slice(0, 0) if bound.size == 0 else slice(int(np.argmax(bound)), int(np.argmax(bound)) + 1)
     of_worst = {step: share[worst] for step, share in shares.items()}
     converted = np.minimum(converted, bound).reshape(X.shape)
-    return _Output(bound.reshape(X.shape), exact.reshape(X.shape), apart.reshape(X.shape), of_worst, converted)
+    return OutputBounds(bound.reshape(X.shape), exact.reshape(X.shape), apart.reshape(X.shape), of_worst, converted)

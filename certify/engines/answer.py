@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -103,7 +103,8 @@ def _answer(pairs: Iterable[Pair], count: int, engine: str, decide: Sequence[str
                 result.decisions.setdefault(name, []).extend(
                     (case, margin) for margin in margins(sweep, exact, name, bound.outputs[name], doubt[name], 0.25 * limit)
                 )
-        _keep(result, bound, stored)
+        result.lost.extend(bound.lost)
+        keep_facts(result, bound.tubes, bound.local, stored)
         result.first_exact = result.first_exact or exact
         for name in stored.outputs:
             pieces.setdefault(name, []).append(_bounds(stored, exact, bound, doubt, name))
@@ -144,16 +145,16 @@ def _bounds(stored: Problem, exact: Problem, bound: ErrorBound, doubt: dict[str,
     return Bounds(X.mid, moved, rounding, unknown, total)
 
 
-def _keep(result: Answer, bound: ErrorBound, problem: Problem) -> None:
+def keep_facts(result: Answer, tubes: Mapping[str, Array], local: Mapping[str, Array], problem: Problem) -> None:
+    """Remember the largest of what is known of each step."""
     result.first = result.first or problem
-    result.lost.extend(bound.lost)
     for step in problem.steps:
         name = step.output
         known = result.steps.get(name, StepFacts())
-        tube = bound.tubes.get(name)
+        tube = tubes.get(name)
         result.steps[name] = StepFacts(
             max(known.tube, 0.0 if tube is None else float(tube.max(initial=0.0))),
-            max(known.local, float(bound.local[name].max(initial=0.0))),
+            max(known.local, float(local[name].max(initial=0.0))),
             max(known.magnitude, float(problem.values[name].mag.max(initial=0.0))),
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from certify.number.upward import UNIT_ROUNDOFF, Array, inflate
-from certify.semantics.contract import Linearization
+from certify.semantics.contract import Linearization, of_cases
 
 
 def cut(linear: Linearization, modulus: Array) -> Linearization:
@@ -14,6 +14,7 @@ def cut(linear: Linearization, modulus: Array) -> Linearization:
     if not cut.any():
         return linear
     keep = np.where(cut, 0.0, 1.0)
+    pull_of = linear.pull_of
 
     def kept(x: Array) -> Array:
         return np.where(cut, 0.0, x)
@@ -26,6 +27,7 @@ def cut(linear: Linearization, modulus: Array) -> Linearization:
         radius=np.where(cut, modulus, linear.radius),
         terms=linear.terms,
         products=linear.products,
+        pull_of=None if pull_of is None else lambda a, cases: pull_of(a * of_cases(keep, cases), cases),
     )
 
 
@@ -40,24 +42,32 @@ def times(factor: Array, x: Array) -> Array:
         return inflate(np.where((x == 0.0) | (factor == 0.0), 0.0, factor * x), 1)
 
 
+def dot_rows(rows: Array, x: Array) -> Array:
+    """<row, x> for each row (rows, elements); x of many cases, (rows, ...), meets row i with its case i."""
+    if x.shape[0] == 1:
+        return np.asarray(rows @ x.reshape(-1))
+    return np.asarray(np.einsum("ri,ri->r", rows, x.reshape(x.shape[0], -1)))
+
+
 def weigh(a: Array, *noises: Array) -> list[Array]:
     """For each noise an upper bound of sum |a| noise per row; a multiplier of exactly zero meets infinite noise with nothing.
 
-    A multiplier is not a number where one of zero met an infinite slope (a constant that storage swamps): its row has no bound.
+    Noise of many cases, (rows, ...), meets row i with its case i. A multiplier is not a number where one of zero met an infinite
+    slope (a constant that storage swamps): its row has no bound.
     """
-    weighted = [np.broadcast_to(noise, (1, *a.shape[1:])).reshape(-1) for noise in noises]
+    weighted = [np.broadcast_to(noise, (noise.shape[0] if noise.ndim == a.ndim else 1, *a.shape[1:])) for noise in noises]
     if not any(weights.any() for weights in weighted):
         return [np.zeros(a.shape[0]) for _ in noises]
     flat = np.abs(a).reshape(a.shape[0], -1)
-    return [_weighed(flat, weights) if weights.any() else np.zeros(a.shape[0]) for weights in weighted]
+    return [_weighed(flat, weights.reshape(weights.shape[0], -1)) if weights.any() else np.zeros(a.shape[0]) for weights in weighted]
 
 
 def _weighed(flat: Array, weights: Array) -> Array:
     infinite = np.isinf(weights)
     some = bool(infinite.any())
     with np.errstate(invalid="ignore", over="ignore"):
-        finite = inflate(flat @ (np.where(infinite, 0.0, weights) if some else weights), flat.shape[1])
+        finite = inflate(dot_rows(flat, np.where(infinite, 0.0, weights) if some else weights), flat.shape[1])
     lost = np.isnan(finite)
     if some:
-        lost |= (flat[:, infinite] > 0.0).any(axis=1)
+        lost |= ((flat > 0.0) & infinite).any(axis=1)
     return np.where(lost, np.inf, finite)

@@ -99,6 +99,10 @@ class State:
             self.quanta[name] = np.zeros(X.shape) if known is None else known
         return self.quanta[name]
 
+    def magnitude(self, step: Step, reached: Array) -> Array:
+        """Upper bound of |f(x^)| over computed operands, given what values and tubes say."""
+        return reached
+
     def local_rounding(self, step: Step, modulus: Array) -> Array:
         """beta: rounding error born at `step` on operands within their tubes."""
         if not self.rounding:
@@ -106,7 +110,7 @@ class State:
         X, r = self.operands(step)
         Y = self.problem.values[step.output]
         defect = self.problem.defects.get(step.output, 0.0)
-        magnitude = add_up(Y.mag, modulus, defect)
+        magnitude = self.magnitude(step, add_up(Y.mag, modulus, defect))
         quanta = _Quanta(self, step.operands)
         beta = step.rule.rounding(X, r, step.arithmetic, magnitude, quanta, **self.problem.told(step))
         exact = step.rule.quantum(quanta, **step.attributes)

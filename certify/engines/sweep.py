@@ -28,7 +28,7 @@ w_k = L_k w_parents + (within 2 rho_k) + (within beta_k), shifts and defects can
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -36,12 +36,12 @@ import numpy.typing as npt
 
 from certify.analysis.problem import Problem, Step
 from certify.engines.contract import Functional, Progress
-from certify.engines.multipliers import cut, gamma_bound, times, weigh
+from certify.engines.multipliers import cut, dot_rows, gamma_bound, times, weigh
 from certify.engines.parallel import in_order
 from certify.engines.running import State
 from certify.number.enclosure import Enclosure
 from certify.number.upward import Array, add_up, inflate, lift
-from certify.semantics.contract import Linearization, Operands, Radii
+from certify.semantics.contract import Cases, Linearization, Operands, Radii, of_cases
 
 ROW_ELEMENTS = 1_000_000  # float64 entries of one block of rows: 8 MB, near what caches hold
 ELEMENT, TERM = 6.0, 0.04  # nanoseconds of an element of a pulled row, and of each product in it, on one processor of 2020
@@ -83,6 +83,10 @@ class Sweep:
         if tube is None or centre is None:
             return tube
         return add_up(tube, np.abs(centre))
+
+    def given_noise(self, name: str) -> Array:
+        """|w| of an input or a constant that deviates before any operation."""
+        return self.problem.radii[name]
 
     def enter(self, step: Step, limit: float) -> None:
         """Linear map, rounding, noise and tube of one more step.
@@ -206,14 +210,18 @@ class Sweep:
     ) -> Array:
         """`count` functionals of one value, a block of them at a time; rows(start, stop) makes a block."""
         order = self.ancestors(target)
-        lost = self._underflow(order)
+        lost = self.underflow(order)
         widest = max((self.problem.values[name].lo[0].size for name in order), default=1)
         block = max(1, ROW_ELEMENTS // max(1, widest))
 
         def walk(start: int) -> tuple[Array, dict[str, Array], dict[str, Array]]:
             shares, silent = dict[str, Array](), dict[str, Array]()
-            total = self._walk(order, lost, target, rows(start, min(start + block, count)), shares, None if quiet is None else silent)
-            return total, shares, silent
+            asked = rows(start, min(start + block, count))
+            middle, doubt = self.centre_of(target, asked)
+            spread = self.walk(order, lost, target, asked, shares, None if quiet is None else silent)
+            if quiet is not None:
+                silent["exact"] = add_up(silent["exact"], np.abs(middle), doubt)
+            return add_up(spread, np.abs(middle), doubt), shares, silent
 
         total = np.zeros(count)
         starts = range(0, count, block)
@@ -228,23 +236,39 @@ class Sweep:
         """Nominal nanoseconds of one functional's walk through the steps in `order`."""
         return sum(self.work.get(name, 0.0) for name in order)
 
-    def _walk(
-        self, order: list[str], lost: float, target: str, rows: Array, shares: dict[str, Array], quiet: dict[str, Array] | None
+    def centre_of(self, target: str, rows: Array, cases: Cases | None = None) -> tuple[Array, Array]:
+        """<row, d> for each row as float64 computes it, and how far that may be off; cases as in `walk`."""
+        centre = self.centres.get(target)
+        if centre is None:
+            return np.zeros(rows.shape[0]), np.zeros(rows.shape[0])
+        centre = centre if cases is None else of_cases(centre, cases)
+        flat = rows.reshape(rows.shape[0], -1)
+        middle, size = dot_rows(flat, centre), dot_rows(np.abs(flat), np.abs(centre))
+        return middle, times(gamma_bound(flat.shape[1]), inflate(size, flat.shape[1]))
+
+    def walk(
+        self,
+        order: list[str],
+        lost: float,
+        target: str,
+        rows: Array,
+        shares: dict[str, Array],
+        quiet: dict[str, Array] | None,
+        cases: Cases | None = None,
     ) -> Array:
+        """Upper bound of |<row, e - d>| per row; shares and quiet as in `bound`.
+
+        Of many cases, row i speaks of case i, or of cases[i]; the latter where every map in `order` has a `pull_of`.
+        """
+        noises, quiets = (x if cases is None else _Chosen(x, cases) for x in (self.noise, self.quiet))
         multipliers = {target: rows}
         silent = total = np.full(rows.shape[0], lost)
         between = 2.0 * total
-        centre = self.centres.get(target)
-        if centre is not None:
-            flat = rows.reshape(rows.shape[0], -1)
-            deterministic = np.abs(flat @ centre.reshape(-1))
-            doubt = np.abs(flat) @ np.abs(centre).reshape(-1)
-            silent = total = add_up(total, deterministic, times(gamma_bound(flat.shape[1]), inflate(doubt, flat.shape[1])))
         for name in order:
             a = multipliers.pop(name, None)
             if a is None:
                 continue
-            share, *rest = weigh(a, self.noise[name], *(() if quiet is None else (self.quiet[name],)))
+            share, *rest = weigh(a, noises[name], *(() if quiet is None else (quiets[name],)))
             total = add_up(total, share)
             if quiet is not None:
                 silent, between = add_up(silent, rest[0]), add_up(between, share, rest[0])
@@ -253,19 +277,20 @@ class Sweep:
             if linear is None:
                 continue
             with np.errstate(invalid="ignore", over="ignore"):
-                parts = linear.pull(a)
+                parts = linear.pull(a) if cases is None or linear.pull_of is None else linear.pull_of(a, cases)
             for operand, part in zip(self.steps[name].operands, parts, strict=False):
                 if operand is not None and part is not None and operand in self.state.tubes:
                     multipliers[operand] = multipliers[operand] + part if operand in multipliers else part
         for name, a in multipliers.items():  # inputs and constants that deviate before any operation
-            (share,) = weigh(a, lift(self.problem.radii[name]))
+            given = self.given_noise(name)
+            (share,) = weigh(a, lift(given if cases is None else of_cases(given, cases)))
             total, silent, between = add_up(total, share), add_up(silent, share), add_up(between, share, share)
             shares[name] = share
         if quiet is not None:
             quiet |= {"exact": silent, "apart": between}
         return total
 
-    def _underflow(self, order: list[str]) -> float:
+    def underflow(self, order: list[str]) -> float:
         """What multipliers of the steps in `order` may lack by underflow, against finite spreads (see above)."""
         names = dict.fromkeys(name for output in order if output in self.maps for name in self.steps[output].operands)
         spreads = (spread for name in names if (spread := self.spread(name)) is not None)
@@ -311,6 +336,22 @@ class Sweep:
             magnitude = self.problem.values[step.output].mag
             born = step.rule.rounding(X, r, step.arithmetic, magnitude, [0.0] * len(X), **self.problem.told(step))
         return np.asarray((linear.radius + np.abs(linear.shift)) > NEGLIGIBLE * np.where(np.isfinite(born), born, 0.0))
+
+
+class _Chosen(Mapping[str, Array]):
+    """Arrays of chosen cases."""
+
+    def __init__(self, arrays: Mapping[str, Array], cases: Cases) -> None:
+        self._arrays, self._cases = arrays, cases
+
+    def __getitem__(self, name: str) -> Array:
+        return of_cases(self._arrays[name], self._cases)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
 
 
 def _place(whole: dict[str, Array] | None, part: dict[str, Array], start: int, count: int) -> None:

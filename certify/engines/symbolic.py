@@ -22,6 +22,7 @@ import numpy as np
 from certify.analysis.problem import Problem, Step
 from certify.engines.running import State
 from certify.engines.sweep import Sweep
+from certify.number.enclosure import Enclosure
 from certify.number.formats import FORMATS, Format
 from certify.number.upward import Array
 from certify.semantics.contract import PartialSums
@@ -101,6 +102,12 @@ class Verbs:
     ) -> Array:
         self.asked.append(("dot", n, ""))
         return self.u_acc * (n + addends - 1) * (magnitude + addend) + self.u_store * total
+
+    def scaled(self, magnitude: Array) -> Array:
+        return self.u_store * magnitude
+
+    def delivered(self, exact: Enclosure) -> Enclosure:
+        return exact
 
     def elementary(self, kernel: str, magnitude: Array) -> Array:
         self.asked.append(("elementary", 1, kernel))

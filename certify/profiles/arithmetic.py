@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from certify.number.enclosure import Enclosure
 from certify.number.formats import Format
-from certify.number.rounding import half_ulp, rounding_error, ulp
+from certify.number.rounding import half_ulp, round_to, rounding_error, ulp
 from certify.number.upward import Array, add_up, inflate, lift
 from certify.profiles.elementary import Accuracies
 from certify.profiles.order import Order
@@ -70,6 +71,23 @@ class NearestArithmetic:
             return np.where(magnitude == 0.0, 0.0, np.maximum(once, self.storage.eta + self.compute.eta))
         first = half_ulp(magnitude, self.compute)
         return add_up(first, half_ulp(add_up(magnitude, first), self.storage))
+
+    def scaled(self, magnitude: Array) -> Array:
+        """Numbers of the operands' formats, scaled, are numbers of compute and of storage if these have as many bits, or below the
+        smallest normal number of one of them, where the scaled number is rounded like any other."""
+        bits = min(self.compute.precision, self.storage.precision)
+        if not self.operands or any(format.precision > bits for format in self.operands):
+            return self.round(magnitude)
+        tiny = max(self.compute.smallest_normal, self.storage.smallest_normal)
+        born = self.round(magnitude)
+        return np.where(np.isfinite(born), np.minimum(born, self.round(np.minimum(magnitude, tiny))), born)
+
+    def delivered(self, exact: Enclosure) -> Enclosure:
+        """The hull of both ways to round, with and without `compute` in between; each is monotone, and so is an overflow to infinity."""
+        once = [round_to(x, self.storage) for x in (exact.lo, exact.hi)]
+        twice = [round_to(round_to(x, self.compute), self.storage) for x in (exact.lo, exact.hi)]
+        lo, hi = np.minimum(once[0], twice[0]), np.maximum(once[1], twice[1])
+        return Enclosure(np.where(np.isnan(lo), -np.inf, lo), np.where(np.isnan(hi), np.inf, hi))
 
     def sum(self, n: int, magnitude: Array, total: Array, largest: Array, nonzero: Array | None = None) -> Array:
         """Terms that the accumulator does not hold are rounded on entry; integers (no format among the operands) may be such."""

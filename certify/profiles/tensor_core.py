@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from certify.number.enclosure import Enclosure
 from certify.number.formats import FORMATS, Format
 from certify.number.rounding import half_ulp
 from certify.number.upward import Array, add_up, inflate, lift
@@ -78,6 +79,13 @@ class TensorCoreArithmetic:
     def round(self, magnitude: Array, quantum: Array | float = 0.0) -> Array:
         """A contraction of one product."""
         return self.dot(1, magnitude, magnitude, magnitude)
+
+    def scaled(self, magnitude: Array) -> Array:
+        return self.round(magnitude)
+
+    def delivered(self, exact: Enclosure) -> Enclosure:
+        """Nothing is claimed: what alignment truncates is not monotone in the exact result."""
+        return Enclosure(np.full(exact.shape, -np.inf), np.full(exact.shape, np.inf))
 
     def sum(self, n: int, magnitude: Array, total: Array, largest: Array, nonzero: Array | None = None) -> Array:
         return self.nearest.sum(n, magnitude, total, largest, nonzero)

@@ -16,10 +16,11 @@ A rule speaks for one output; a node with several outputs is several steps, each
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 
 from certify.graph.model import Unsupported
 from certify.number.enclosure import Enclosure
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 Operands: TypeAlias = tuple[Enclosure | None, ...]
 Radii: TypeAlias = tuple[Array | None, ...]
 Tangents: TypeAlias = Sequence[Array | None]
+Cases: TypeAlias = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class Linearization:
     terms:     the most products that any inner product inside push or pull adds up: their own float64 rounding is
                at most gamma(terms + 2) times the same expression in absolute values. 0: they only copy, nothing is rounded.
     products: how many products one output element of push adds up, which is what a pull costs; 0: as many as `terms`.
+    pull_of:  pull of these cases alone, as often as each is named: row i of the multipliers meets case cases[i]. None: not offered.
     """
 
     push: Callable[[Tangents], Array]
@@ -55,6 +58,16 @@ class Linearization:
     radius: Array
     terms: int = 1
     products: int = 0
+    pull_of: Callable[[Array, Cases], Sequence[Array | None]] | None = None
+
+    def alike(self) -> Linearization:
+        """The same, where pull does not differ from case to case."""
+        return replace(self, pull_of=lambda a, cases: self.pull(a))
+
+
+def of_cases(x: Array, cases: Cases) -> Array:
+    """The rows of these cases, for an array that may be the same in all of them."""
+    return x if x.shape[0] == 1 else x[cases]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +134,14 @@ class Arithmetic(Protocol):
         """
         ...
 
+    def scaled(self, magnitude: Array) -> Array:
+        """The product, at most `magnitude`, of an operand and a power of two: exact barring overflow and underflow."""
+        ...
+
+    def delivered(self, exact: Enclosure) -> Enclosure:
+        """The range of what one basic operation delivers whose exact result lies in `exact`: rounding is monotone."""
+        ...
+
     def sum(self, n: int, magnitude: Array, total: Array, largest: Array, nonzero: Array | None = None) -> Array:
         """Add n terms: `magnitude` >= sum |t_i|, `total` >= |sum t_i|, `largest` >= max |t_i|.
 
@@ -175,6 +196,9 @@ class Rule(Protocol):
     # `copies`: an element that may be NaN or infinite spoils its copies alone. And `deliver(*x, **attributes)`: what a kernel makes of
     # computed operands, where that is not `value` rounded into a format; `quantum` then divides what is delivered.
     # And `settles`: on known operands that hold NaN `value` gives what every kernel gives (comparisons, IsNaN, copies).
+    # And `moved(X, D, **attributes)`: encloses f(x, c + D) - f(x, c) over X, for operands c that are known and move by D (None: does not
+    # move), in rules that are linear in each operand.
+    # And `basic`: its kernel is one basic operation, or a copy that is stored (`Arithmetic.delivered`).
     # And `floor(arithmetic, least, same, Y, **attributes)`: with least[i] at most every element of operand i, exact or computed
     # (analysis/floors), a number at most every element of the result, exact or computed; `same`: all operands are one value; Y encloses
     # the exact result. A rule with `heeds_floor` may be given the keyword `floors`, such a number for each operand: what its verbs say

@@ -7,8 +7,8 @@ every run is made with rewrites disabled.
 
 from __future__ import annotations
 
-from certify.analysis.bind import Program
 from certify.analysis.problem import Step
+from certify.analysis.program import Program
 from certify.graph.model import ModelGraph
 from certify.number.formats import FORMATS, from_onnx
 from certify.profiles.arithmetic import NearestArithmetic

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from certify.analysis.bind import Program
 from certify.analysis.problem import Problem
+from certify.analysis.program import Program
 from certify.analysis.reference import at_points
 from certify.certificate.contract import Violation
 from certify.number.enclosure import Enclosure, concatenate

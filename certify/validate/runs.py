@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from certify.analysis.bind import Program
+from certify.analysis.program import Program
 from certify.analysis.reference import stored_inputs
 from certify.number.upward import Array
 from certify.profiles.contract import Profile

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from certify.analysis.bind import Program
 from certify.analysis.problem import Step
+from certify.analysis.program import Program
 from certify.number.formats import Format
 from certify.number.rounding import round_to
 from certify.number.upward import Array

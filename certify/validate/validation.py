@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from certify.analysis.bind import Program
 from certify.analysis.problem import Problem
+from certify.analysis.program import Program
 from certify.analysis.target import Target
 from certify.certificate.contract import Validation
 from certify.data import Inputs, drawn_from

@@ -7,7 +7,8 @@ import onnx
 import onnx.parser
 import pytest
 
-from certify.analysis.bind import Program, bind
+from certify.analysis.bind import bind
+from certify.analysis.program import Program
 from certify.graph.load import load
 from certify.number.formats import FORMATS, format_named
 from certify.number.rounding import round_to

@@ -32,7 +32,7 @@ class Program:
         out, err = self.capture.readouterr()
         return code, out, err
 
-    def run(self, request: Request, progress: Any) -> Certificate:
+    def run(self, request: Request, progress: Any, stop: Any) -> Certificate:
         self.request = request
         return self.answer()
 

@@ -73,7 +73,7 @@ def test_tracebacks_only_with_verbose(program: Program, flag: str) -> None:
 def test_every_option_reaches_the_request(program: Program) -> None:
     code, _, err = program(
         *"m.onnx --dtype bf16 --accumulate fp16 --profile ieee --summation blocked:64 --range -2:2 --range mask=0:1".split(),
-        *"--samples 3 --seed 7 --shape x=1,3,8 --shape y=2 --engine running --guarantee proved --no-validate --region".split(),
+        *"--samples 3 --seed 7 --shape x=1,3,8 --shape y=2 --engine running --guarantee proved --no-validate --region --time-limit 5 --jobs 2 --boxes 99".split(),
         *"--budget 1e-2 --budget rel:1e-3 --budget y=0.5 --budget argmax -o a.json -o b.npz".split(),
     )
     assert (code, err) == (0, "")
@@ -85,6 +85,7 @@ def test_every_option_reaches_the_request(program: Program) -> None:
     assert request.shapes == {"x": (1, 3, 8), "y": (2,)}
     assert (request.samples, request.seed, request.engine, request.guarantee) == (3, 7, "running", "proved")
     assert (request.validate, request.region) == (False, True)
+    assert (request.time_limit, request.jobs, request.boxes) == (5.0, 2, 99)
     assert request.outputs == (Path("a.json"), Path("b.npz"))
     assert request.budgets == (
         Budget("1e-2", "absolute", 0.01),
@@ -115,6 +116,10 @@ def test_every_option_reaches_the_request(program: Program) -> None:
         ("--shape x=0", "--shape x=0"),
         ("--shape x=1,,2", "--shape x=1,,2"),
         ("--summation blocked:0", "--summation"),
+        ("--time-limit 0", "--time-limit"),
+        ("--time-limit nan", "--time-limit"),
+        ("--jobs 0", "--jobs"),
+        ("--boxes 0", "--boxes"),
         ("--summation random", "--summation"),
         ("--samples 0", "--samples"),
         ("--samples many", "--samples"),

@@ -16,7 +16,7 @@ import certify
 from certify import files
 from certify.cli.main import entry
 
-def run(request, progress):
+def run(request, progress, stop):
     # One call of native code that lasts for hours, with a report under way.
     def stuck(self, content):
         self.open("wb").write(content[:5])

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from mpmath import mp, mpf
 
+from certify.number.enclosure import Enclosure
 from certify.number.upward import Array, add_up, inflate, mul_up, up
 from certify.semantics.contract import PartialSums
 
@@ -107,6 +108,14 @@ class Machine:
         magnitude, quantum = np.asarray(magnitude, dtype=np.float64), np.asarray(quantum, dtype=np.float64)
         fits = (magnitude <= np.ldexp(quantum, self.precision)) & (quantum >= 2 * self.underflow) & (magnitude <= self.max)
         return np.where(fits, 0.0, self._half_ulp(magnitude, self.precision))
+
+    def scaled(self, magnitude: Array) -> Array:
+        tiny = 2.0**self.emin
+        born = self.round(magnitude)
+        return np.where(np.isfinite(born), np.minimum(born, self.round(np.minimum(magnitude, tiny))), born)
+
+    def delivered(self, exact: Enclosure) -> Enclosure:
+        return exact.widen(np.inf)
 
     def sum(self, n: int, magnitude: Array, total: Array, largest: Array, nonzero: Array | None = None) -> Array:
         inner = self.accumulator_precision or self.precision

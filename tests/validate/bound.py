@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from onnx import ModelProto
 
-from certify.analysis.bind import Program, bind
+from certify.analysis.bind import bind
 from certify.analysis.problem import Problem
+from certify.analysis.program import Program
 from certify.analysis.reference import at_points, stored_inputs
 from certify.graph.load import load
 from certify.number.formats import FORMATS

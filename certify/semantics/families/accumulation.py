@@ -15,8 +15,9 @@ import numpy as np
 from certify.number.enclosure import Enclosure
 from certify.number.upward import Array, add_up
 from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii
-from certify.semantics.families.bilinear import Bilinear, Form
+from certify.semantics.families.bilinear import Bilinear
 from certify.semantics.families.broadcast import align
+from certify.semantics.families.form import Form
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,61 +15,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from certify.number.enclosure import Enclosure
 from certify.number.upward import UNIT_ROUNDOFF, Array, add_up, inflate, lift, mul_up
-from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, Tangents
+from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, Tangents, of_cases
 from certify.semantics.families.broadcast import Shape, align, collect, spread_count
+from certify.semantics.families.form import Extent, Form
 from certify.semantics.families.linear import around
 from certify.semantics.families.partial import ConsecutiveSums, Indexed
+from certify.semantics.families.scaled_dot import scaled_dot
 
 T = TypeVar("T")
 _DENSE = 0.9  # a share of factors other than zero from which on counting them is not worth a product
 _SAFE = 2.0**-900  # a sum of products at least this large has lost a negligible part to underflow
-
-
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """Shapes and counts of one contraction: `shape` of the result with its case axis, `terms` products in each element.
-
-    left, right: how many products one element of A (of B) enters.
-    """
-
-    shape: Shape
-    terms: int
-    left: int
-    right: int
-
-
-class Form(Protocol):
-    """A bilinear map of arrays with a case axis, each output element a sum of products a_i b_i.
-
-    apply, left and right work on float64 and on object arrays; left and right are its transposes with respect to
-    A and B. Attributes that a form does not know are ignored.
-    """
-
-    def apply(self, A: Any, B: Any, **attributes: Any) -> Any: ...
-
-    def left(self, a: Array, B: Array, shape: Shape, **attributes: Any) -> Array:
-        """<apply(D, B), a> = <D, left(a, B)>, shaped (rows, *shape[1:]), `shape` being A's."""
-        ...
-
-    def right(self, a: Array, A: Array, shape: Shape, **attributes: Any) -> Array:
-        """<apply(A, D), a> = <D, right(a, A)>, shaped (rows, *shape[1:]), `shape` being B's."""
-        ...
-
-    def largest(self, A: Array, B: Array, **attributes: Any) -> Array:
-        """For non-negative A and B: at least max a_i b_i for each output element, one rounded product of two of their elements."""
-        ...
-
-    def extent(self, A: Shape, B: Shape, **attributes: Any) -> Extent: ...
-
-    def addend_shape(self, C: Shape, rank: int) -> Shape:
-        """The shape (case axis first) in which the addend C broadcasts against an output of `rank` axes."""
-        ...
 
 
 def _bounded(form: Form, x: Array, y: Array, terms: int, attributes: dict[str, Any]) -> Array:
@@ -114,10 +76,21 @@ def _factors_of(X: Operands) -> tuple[Enclosure, Enclosure]:
     return X[0], X[1]
 
 
-def _is_short(x: Array) -> bool:
-    """fp32 numbers within [2^-100, 2^100], or 0: the product of two is a float64, and a power of two stays one."""
+def _is_short(x: Array, rank: int) -> npt.NDArray[np.bool_]:
+    """In which cases, (cases, 1, ...) of this rank, all are fp32 numbers within [2^-100, 2^100], or 0: the product of two is a float64,
+    and a power of two stays one."""
     with np.errstate(over="ignore", under="ignore"):
-        return bool(((x == x.astype(np.float32)) & ((x == 0.0) | ((x >= 2.0**-100) & (x <= 2.0**100)))).all())
+        short = (x == x.astype(np.float32)) & ((x == 0.0) | ((x >= 2.0**-100) & (x <= 2.0**100)))
+    return np.asarray(short.reshape(x.shape[0], -1).all(axis=1)).reshape(-1, *(1,) * (rank - 1))
+
+
+def _power_of_two(X: Enclosure, r: Array | None) -> Array | None:
+    """|X| where it is known to be one power of two, 0 elsewhere; None: nowhere."""
+    if r is not None:
+        return None
+    size = np.abs(X.lo)
+    found = (X.lo == X.hi) & (np.frexp(size)[0] == 0.5)
+    return np.where(found, size, 0.0) if found.any() else None
 
 
 def _is_integral(x: Array) -> bool:
@@ -144,6 +117,11 @@ class Bilinear:
     outputs: int = 1
     pointwise: bool = False
     nonlinear: bool = True
+
+    @property
+    def basic(self) -> bool:
+        """Elementwise, the kernel is one multiplication."""
+        return self.pointwise
 
     def _factors(self, attributes: dict[str, Any]) -> tuple[float, float]:
         return (1.0, 1.0) if self.scale is None else self.scale(attributes)
@@ -212,6 +190,7 @@ class Bilinear:
     def linearize(self, X: Operands, r: Radii, **attributes: Any) -> Linearization:
         """L at the midpoints; radius form(r_A, rad_B + r_B) + form(rad_A, r_B), centred at 0."""
         A, B = _factors_of(X)
+        a, b = A.mid, B.mid
         form, (alpha, beta) = self.form, self._factors(attributes)
         extent = form.extent(A.shape, B.shape, **attributes)
         zero = np.zeros((1, *extent.shape[1:]))
@@ -221,9 +200,9 @@ class Bilinear:
         def push(d: Tangents) -> Array:
             parts: list[Array] = []
             if d[0] is not None:
-                parts.append(form.apply(d[0], B.mid, **attributes))
+                parts.append(form.apply(d[0], b, **attributes))
             if d[1] is not None:
-                parts.append(form.apply(A.mid, d[1], **attributes))
+                parts.append(form.apply(a, d[1], **attributes))
             y = zero if not parts else parts[0] if len(parts) == 1 else parts[0] + parts[1]
             y = y if alpha == 1.0 else y * alpha
             for c in _present(d[2:]):
@@ -231,13 +210,13 @@ class Bilinear:
                 y = y + (c if beta == 1.0 else c * beta)
             return np.asarray(y)
 
-        def pull(a: Array) -> Sequence[Array | None]:
-            scaled = a if alpha == 1.0 else a * alpha
-            left = None if r[0] is None else form.left(scaled, B.mid, A.shape, **attributes)
-            right = None if r[1] is None else form.right(scaled, A.mid, B.shape, **attributes)
-            added = a if beta == 1.0 or not _present(met) else a * beta
+        def pulled(p: Array, a: Array, b: Array) -> Sequence[Array | None]:
+            scaled = p if alpha == 1.0 else p * alpha
+            left = None if r[0] is None else form.left(scaled, b, A.shape, **attributes)
+            right = None if r[1] is None else form.right(scaled, a, B.shape, **attributes)
+            added = p if beta == 1.0 or not _present(met) else p * beta
             back = [
-                None if m is None or s is None else collect(added, m).reshape(a.shape[0], *s[1:])
+                None if m is None or s is None else collect(added, m).reshape(p.shape[0], *s[1:])
                 for s, m in zip(given[2:], met, strict=True)
             ]
             return left, right, *back
@@ -247,9 +226,18 @@ class Bilinear:
         products = extent.terms * sum(radius is not None for radius in r[:2])
 
         def magnitude(d: Tangents) -> Array:
-            return self._first_order(A.mid, B.mid, d, zero, attributes)
+            return self._first_order(a, b, d, zero, attributes)
 
-        return Linearization(push, pull, magnitude, zero, self._remainder(X, r, zero, attributes), terms, products)
+        return Linearization(
+            push,
+            lambda p: pulled(p, a, b),
+            magnitude,
+            zero,
+            self._remainder(X, r, zero, attributes),
+            terms,
+            products,
+            lambda p, cases: pulled(p, of_cases(a, cases), of_cases(b, cases)),
+        )
 
     def _first_order(self, a: Array, b: Array, d: Tangents, zero: Array, attributes: dict[str, Any]) -> Array:
         """Upper bound of |alpha| (form(d_A, |b|) + form(|a|, d_B)) + |beta| d_C for non-negative d."""
@@ -271,6 +259,19 @@ class Bilinear:
             parts.append(self._absolute([A.rad, r[1]], attributes))
         return add_up(zero, *parts) if parts else zero
 
+    def moved(self, X: Operands, D: Sequence[Enclosure | None], **attributes: Any) -> Enclosure:
+        """alpha form(A, D_B) + beta D_C, or with D_A in the place of A; never both, two known factors being folded."""
+        A, B = _factors_of(X)
+        a, b = (None if d is None else d for d in D[:2])
+        if a is not None and b is not None:
+            raise ValueError("two constant factors are one constant")
+        factors = (a, B) if a is not None else (A, Enclosure.point(np.zeros((1, *B.shape[1:]))) if b is None else b)
+        addends = [
+            None if c is None else Enclosure.point(np.zeros((1, *c.shape[1:]))) if d is None else d
+            for c, d in zip(X[2:], D[2:], strict=True)
+        ]
+        return self.enclose((*factors, *addends), **attributes)
+
     def modulus(self, X: Operands, r: Radii, **attributes: Any) -> Array:
         """|f(x + d) - f(x)| <= form(r_A, |B| + r_B) + form(|A|, r_B) + r_C, since (a + d)(b + e) - a b = d (b + e) + a e."""
         A, B = _factors_of(X)
@@ -283,14 +284,14 @@ class Bilinear:
     ) -> Array:
         """A dot product with `terms` products and the addends; elementwise, a plain multiplication.
 
-        alpha and beta cost extra roundings, see `_scaled_dot`.
+        alpha and beta cost extra roundings, see `scaled_dot`.
         """
         A, B = _factors_of(X)
         a, b = _largest(A, r[0]), _largest(B, r[1])
         extent = self.form.extent(A.shape, B.shape, **attributes)
         alpha, beta = self._factors(attributes)
         if self.pointwise:
-            return arithmetic.round(magnitude, self.quantum(quantum, **attributes))
+            return self._one_product(A, B, r, arithmetic, magnitude, self.quantum(quantum, **attributes))
         terms, total, largest, nonzero = self.leaves(a, b, **attributes)
         reached = [_largest(C, radius) for C, radius in zip(X[2:], r[2:], strict=True) if C is not None]
         sizes = [self._addend(C, total.ndim, beta) for C in reached]
@@ -301,8 +302,17 @@ class Bilinear:
                 partial = ConsecutiveSums(self.form, (A, B), (r[0], r[1]), math.prod(extent.shape) * terms, attributes)
             return arithmetic.dot(terms, total, magnitude, largest, c, nonzero, partial, max(1, len(reached)))
         ones = [_bounded(self.form, x, y, terms, attributes) for x, y in ((np.ones_like(a), b), (a, np.ones_like(b)))]
-        bound = _scaled_dot(arithmetic, terms, abs(alpha), (total, largest, add_up(*ones)), magnitude, c, nonzero)
+        bound = scaled_dot(arithmetic, terms, abs(alpha), (total, largest, add_up(*ones)), magnitude, c, nonzero)
         return np.where(np.isfinite(total), bound, np.inf)
+
+    def _one_product(self, A: Enclosure, B: Enclosure, r: Radii, arithmetic: Arithmetic, magnitude: Array, quantum: Array | float) -> Array:
+        """One multiplication; by a power of two it is exact barring overflow and underflow."""
+        born = arithmetic.round(magnitude, quantum)
+        for X, radius in ((A, r[0]), (B, r[1])):
+            power = _power_of_two(X, radius)
+            if power is not None:
+                born = np.where(align(power, born.ndim) > 0.0, np.minimum(born, arithmetic.scaled(magnitude)), born)
+        return born
 
     def leaves(self, a: Array, b: Array, **attributes: Any) -> tuple[int, Array, Array, Array | None]:
         """(n, sum |a_i b_i|, max |a_i b_i|, how many are not exactly zero), as `Arithmetic.dot` wants them, for operands up to a and b."""
@@ -310,7 +320,7 @@ class Bilinear:
         total = _bounded(self.form, a, b, n, attributes)
         with np.errstate(invalid="ignore", over="ignore"):
             largest = np.asarray(self.form.largest(a, b, **attributes))
-            largest = largest if _is_short(a) and _is_short(b) else inflate(largest, 4)
+            largest = np.where(_is_short(a, largest.ndim) & _is_short(b, largest.ndim), largest, inflate(largest, 4))
             # One product is at most the sum of all, also where the product of maxima underflowed or 0 met inf.
             largest = np.where(largest >= _SAFE, np.minimum(largest, total), total)
         return max(1, n), total, largest, _nonzero(self.form, a, b, max(1, n), attributes)
@@ -352,40 +362,3 @@ def _longest(extent: Extent, r: Radii, addends: Sequence[Shape]) -> int:
     pushed = extent.terms * (given[0] + given[1]) + max(1, len(addends))
     reached = [extent.left * given[0], extent.right * given[1]]
     return max(pushed, *reached, *(spread_count(addend, extent.shape) for addend in addends))
-
-
-def _scaled_dot(
-    arithmetic: Arithmetic,
-    terms: int,
-    alpha: float,
-    products: tuple[Array, Array, Array],
-    magnitude: Array,
-    addend: Array | float,
-    nonzero: Array | None,
-) -> Array:
-    """alpha * dot + beta * c, `addend` >= |beta c|; products: sum |a_i b_i|, max |a_i b_i|, sum |a_i| + sum |b_i|, upper bounds.
-
-    A kernel scales the sum or an operand; the bound is the larger of the two cases. u, eta: the kernel's format.
-
-    - The sum: its error D (that of a delivered dot product, at least what the accumulator has) grows by alpha; alpha times the
-      sum and beta times c round once each; then they are added and stored. These are numbers of the kernel's format, not of the
-      operands', so that addition and store are two roundings unless the formats are the same.
-    - An operand: each element, its product with the other (exact no longer, if it was) and beta c round once before they enter
-      a dot product, whose own bound grows with these perturbations: (1 + u)^3. Underflow of a scaled operand, eta, meets the
-      other operand; that of a product is the dot product's affair and counted once more.
-    """
-    u, eta = arithmetic.unit_roundoff, arithmetic.underflow
-    total, largest, ones = products
-    scaled = mul_up(alpha, total)
-    unscaled_total = total if alpha == 0.0 else np.minimum(total, inflate(add_up(magnitude, addend) / alpha, 1))
-    summed = mul_up(alpha, arithmetic.dot(terms, total, unscaled_total, largest, 0.0, nonzero))
-    before = add_up(summed, mul_up(u, add_up(scaled, summed, addend)), 2.0 * eta)
-    added = 0.0 if arithmetic.accumulator == arithmetic.storage else mul_up(u, add_up(magnitude, before))
-    sum_scaled = add_up(before, added, arithmetic.round(add_up(magnitude, before, added)))
-    grown = inflate(np.asarray((1.0 + u) ** 3), 4)
-    dot = arithmetic.dot(
-        terms, mul_up(grown, scaled), mul_up(grown, add_up(magnitude, mul_up(u, scaled))), mul_up(grown, alpha, largest), addend, nonzero
-    )
-    under = mul_up(eta, add_up(mul_up(1.0, ones), 2.0 * terms + 2.0))
-    operand_scaled = mul_up(grown, add_up(dot, mul_up(2.0 * u, scaled), mul_up(u, addend), under))
-    return np.maximum(sum_scaled, operand_scaled)

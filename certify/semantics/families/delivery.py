@@ -64,7 +64,7 @@ class Delivery:
         def push(d: Tangents) -> Array:
             return zero if d[0] is None else d[0]
 
-        return Linearization(push, lambda a: (None if r[0] is None else a,), push, zero, zero, 0)
+        return Linearization(push, lambda a: (None if r[0] is None else a,), push, zero, zero, 0).alike()
 
     def modulus(self, X: Operands, r: Radii, **attributes: Any) -> Array:
         return np.zeros((1, *_only(X).shape[1:])) if r[0] is None else r[0]

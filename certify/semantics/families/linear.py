@@ -43,6 +43,7 @@ class Linear:
     interval:  an exact enclosure where it can be had.
     divisor:   quantum, the power of two that divides the result; None claims nothing.
     adds:      True if kernels only add elements up, and at most divide by their number: what is not negative stays so.
+    basic: True if the kernel is one addition, or one subtraction.
     infinities: "points" for a sum in which one infinite term (a mask) is the result, whatever is added to it.
     """
 
@@ -63,6 +64,7 @@ class Linear:
     nonlinear: bool = False
     infinities: str = "none"
     adds: bool = False
+    basic: bool = False
 
     def value(self, *x: Any, **attributes: Any) -> Any:
         """L x."""
@@ -126,7 +128,12 @@ class Linear:
         def magnitude(d: Tangents) -> Array:
             return zero if all(t is None for t in d) else self._bound(_filled(d, shapes), terms, attributes)
 
-        return Linearization(push, pull, magnitude, zero, zero, max(terms, reach) + 1, terms)
+        return Linearization(push, pull, magnitude, zero, zero, max(terms, reach) + 1, terms).alike()
+
+    def moved(self, X: Operands, D: Sequence[Enclosure | None], **attributes: Any) -> Enclosure:
+        """L D."""
+        zeros = [Enclosure.point(np.zeros(x.shape)) if d is None else d for x, d in zip(_given(X), D, strict=True)]
+        return self.enclose(tuple(zeros), **attributes)
 
     def modulus(self, X: Operands, r: Radii, **attributes: Any) -> Array:
         """|L| r."""

@@ -52,6 +52,7 @@ class Movement:
     pointwise: bool = False
     fills: tuple[str, ...] = ()
     copies: bool = True
+    basic: bool = True
 
     @property
     def nonlinear(self) -> bool:
@@ -155,7 +156,8 @@ class Movement:
         zero = np.zeros((1, *out_shape))
         open_ = self._open(X, r, attributes)
         radius = zero if open_ is None else np.where(open_, add_up(self._width(X, r, attributes), push(r)), 0.0)
-        return Linearization(push, pull, push, zero, radius, index_map.terms if index_map.terms > 1 else 0, 1)
+        linear = Linearization(push, pull, push, zero, radius, index_map.terms if index_map.terms > 1 else 0, 1)
+        return linear.alike() if index_map.rows == 1 and filled.shape[0] == 1 else linear
 
     def _width(self, X: Operands, r: Radii, attributes: dict[str, Any]) -> Array:
         assert self.spread is not None

@@ -19,7 +19,7 @@ import numpy as np
 
 from certify.number.enclosure import Enclosure, add
 from certify.number.upward import Array, add_up, mul_up
-from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, rounded_floor
+from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, of_cases, rounded_floor
 from certify.semantics.families.critical import (
     Function,
     by_range,
@@ -83,6 +83,11 @@ class Pointwise:
     least: Callable[..., float] | None = None
     heeds_floor: bool = False
 
+    @property
+    def basic(self) -> bool:
+        """A selection stores what it copied."""
+        return self.born is selection
+
     def enclose(self, X: Operands, **attributes: Any) -> Enclosure:
         """The range of phi over X; the limits of phi where X leaves its domain or touches a singularity."""
         phi, x = self.function(**attributes), _operand(X)
@@ -109,6 +114,7 @@ class Pointwise:
             magnitude=lambda d: zero if d[0] is None else mul_up(np.abs(slope), d[0]),
             shift=shift,
             radius=radius,
+            pull_of=lambda a, cases: [of_cases(slope, cases) * a if deviates else None],
         )
 
     def modulus(self, X: Operands, r: Radii, floors: Sequence[float] = (), **attributes: Any) -> Array:

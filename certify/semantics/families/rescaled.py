@@ -16,7 +16,8 @@ from certify.number.enclosure import Enclosure
 from certify.number.upward import Array, add_up, inflate, mul_up, up
 from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii
 from certify.semantics.families import scalar
-from certify.semantics.families.bilinear import Bilinear, Form
+from certify.semantics.families.bilinear import Bilinear
+from certify.semantics.families.form import Form
 
 _CONSTANT = 2.0**-22
 

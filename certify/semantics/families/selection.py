@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from certify.number.enclosure import Enclosure
 from certify.number.upward import Array, add_up, down, mul_up, up
-from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, Tangents, rounded_floor
+from certify.semantics.contract import Arithmetic, Cases, Linearization, Operands, Radii, Tangents, of_cases, rounded_floor
 from certify.semantics.families.index_map import IndexMap, Indices, copied, frozen, remembered, rows_of
 
 Flags: TypeAlias = npt.NDArray[np.bool_]
@@ -44,6 +44,7 @@ class Selection:
     static: frozenset[str] = frozenset()
     domain: str = ""
     outputs: int = 1
+    basic: bool = True
     nonlinear: bool = True
     pointwise: bool = False
 
@@ -107,13 +108,18 @@ class Selection:
             won: Array = _take(d, first, 0.0)
             return won if len(maps) == 1 else np.where(s > 0.0, add_up(mul_up(1.0 - s, won), mul_up(s, _take(d, second, 0.0))), won)
 
-        def pull(a: Array) -> Sequence[Array | None]:
+        def pull(a: Array, maps: Sequence[IndexMap] = maps, s: Array = s) -> Sequence[Array | None]:
             shares = (a,) if len(maps) == 1 else ((1.0 - s) * a, s * a)
             whole = [m.pull(rows_of(share)) for m, share in zip(maps, shares, strict=True)]
             return _parts(whole[0] if len(maps) == 1 else whole[0] + whole[1], shapes, r)
 
         terms = sum(m.terms for m in maps) + len(maps) - 1
-        return Linearization(push, pull, magnitude, self.sign * race.shift, race.radius, terms, len(maps)), race
+
+        def pull_of(a: Array, cases: Cases) -> Sequence[Array | None]:
+            chosen = [IndexMap(rows_of(w if w.shape[0] == 1 else w[cases]), race.size) for w in (first, second)[: len(maps)]]
+            return pull(a, chosen, of_cases(s, cases))
+
+        return Linearization(push, pull, magnitude, self.sign * race.shift, race.radius, terms, len(maps), pull_of), race
 
     def rounding(
         self, X: Operands, r: Radii, arithmetic: Arithmetic, magnitude: Array, quantum: Sequence[Array | float], **attributes: Any

@@ -16,8 +16,9 @@ from certify.number import enclosure
 from certify.number.enclosure import Enclosure
 from certify.number.upward import Array, add_up, inflate
 from certify.semantics.contract import Arithmetic, register
-from certify.semantics.families.bilinear import Bilinear, Extent
+from certify.semantics.families.bilinear import Bilinear
 from certify.semantics.families.broadcast import Shape, align, broadcast_shape, collect, spread_count
+from certify.semantics.families.form import Extent
 from certify.semantics.families.linear import Linear, Sizes
 
 
@@ -188,6 +189,7 @@ def _addition(name: str, since: int) -> Linear:
         pointwise=True,
         infinities="points",
         adds=True,
+        basic=True,
     )
 
 
@@ -204,6 +206,7 @@ def _subtraction(since: int) -> Linear:
         _subtract_interval,
         _least_quantum,
         pointwise=True,
+        basic=True,
     )
 
 

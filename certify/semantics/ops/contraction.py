@@ -13,8 +13,9 @@ import numpy as np
 
 from certify.number.upward import Array
 from certify.semantics.contract import register
-from certify.semantics.families.bilinear import Bilinear, Extent
+from certify.semantics.families.bilinear import Bilinear
 from certify.semantics.families.broadcast import Shape, align, aligned_shape, broadcast_shape, collect, spread_count
+from certify.semantics.families.form import Extent
 
 _EXACT_LARGEST = 8  # inner lengths up to which the largest product is found exactly
 

@@ -13,8 +13,9 @@ import numpy as np
 
 from certify.number.upward import Array
 from certify.semantics.contract import UnsupportedOperator, register
-from certify.semantics.families.bilinear import Bilinear, Extent
+from certify.semantics.families.bilinear import Bilinear
 from certify.semantics.families.broadcast import Shape
+from certify.semantics.families.form import Extent
 from certify.semantics.families.windows import Windows, windows
 
 _BLOCK = 4_000_000  # float64 entries of window columns held at once: 32 MB

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from certify.number import enclosure
 from certify.number.enclosure import Enclosure
 from certify.number.upward import UNIT_ROUNDOFF, Array, add_up, down, inflate, mul_up
-from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, Tangents, register
+from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, Tangents, of_cases, register
 from certify.semantics.families.broadcast import align, broadcast_shape, collect, spread_count
 
 
@@ -80,6 +80,7 @@ class Quotient:
     outputs: int = 1
     nonlinear: bool = True
     pointwise: bool = True
+    basic: bool = True
     heeds_floor: bool = True
 
     def value(self, *x: Any, **_: Any) -> Any:
@@ -118,7 +119,7 @@ class Quotient:
             d = zero if t[0] is None else align(t[0], rank)
             return np.asarray((d if t[1] is None else d - q0 * align(t[1], rank)) / b0)
 
-        def pull(p: Array) -> Sequence[Array | None]:
+        def pulled(p: Array, q0: Array, b0: Array) -> Sequence[Array | None]:
             scaled = p / b0
             return (
                 None if r[0] is None else collect(scaled, shapes[0]),
@@ -131,7 +132,15 @@ class Quotient:
             return np.where(np.isinf(b0), 0.0, _over(d, np.abs(b0)))
 
         terms = 3 + max(spread_count(s, shape) for s in shapes)
-        return Linearization(push, pull, magnitude, zero, radius, terms)
+        return Linearization(
+            push,
+            lambda p: pulled(p, q0, b0),
+            magnitude,
+            zero,
+            radius,
+            terms,
+            pull_of=lambda p, cases: pulled(p, of_cases(q0, cases), of_cases(b0, cases)),
+        )
 
     def _remainder(
         self, a: Enclosure, b: Enclosure, r: tuple[Array | None, Array | None], q0: Array, floors: Sequence[float]

@@ -17,9 +17,10 @@ import numpy as np
 from certify.number.enclosure import Enclosure
 from certify.number.upward import Array, inflate
 from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, UnsupportedOperator, register
-from certify.semantics.families.bilinear import Bilinear, Extent
+from certify.semantics.families.bilinear import Bilinear
 from certify.semantics.families.broadcast import Shape, collect
 from certify.semantics.families.composite import Composite, Expansion, Primitive
+from certify.semantics.families.form import Extent
 from certify.semantics.families.linear import Linear, Sizes
 
 Labels = tuple[str, ...]

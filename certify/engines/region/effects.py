@@ -1,0 +1,100 @@
+"""Which input element a sub-box is cut along: the one whose width costs most.
+
+For the functional at stake with multipliers a_k, step k adds |a_k| (beta_k + rho_k) to the bound. With p_ik the variation of value k
+over the box along input element i, to first order, its rounding beta_k shrinks with the value's size by about p_ik / max |v_k|, and its
+remainder rho_k in the share p_ik / sum_j p_jk. No bound depends on this choice.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from certify.engines.region.boxes import Layout
+from certify.engines.region.many import BoxSweep
+from certify.number.upward import Array
+
+PUSHED = 24  # elements up to which each is pushed through the linear maps; of more, the slope at the inputs decides
+
+
+def effects(middle: BoxSweep, bounding: BoxSweep, target: str, rows: Array, layout: Layout) -> Array:
+    """(boxes, columns): what each column's width costs the functional of `target` in rows (boxes, *shape).
+
+    middle: the sweep that ranges came from, linear maps from the inputs on; bounding: the one of the functional.
+    """
+    if len(layout.columns) > PUSHED:
+        return _slopes(middle, target, rows, layout)
+    weights = _weights(bounding, target, rows)
+    variations = [_variation(middle, layout, column) for column in range(len(layout.columns))]
+    found = np.zeros((rows.shape[0], len(layout.columns)))
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        for name, (born, left_over) in weights.items():
+            moved = [np.abs(variation[name]) if name in variation else None for variation in variations]
+            total = sum((p for p in moved if p is not None), np.zeros((1,) * born.ndim))
+            if not np.any(total):
+                continue
+            largest = bounding.problem.values[name].mag
+            density = born / np.where(largest > 0.0, largest, np.inf) + left_over / np.where(total > 0.0, total, np.inf)
+            for column, p in enumerate(moved):
+                if p is not None:
+                    cost = np.nan_to_num(density * p, nan=0.0, posinf=1e300)
+                    found[:, column] += cost.reshape(cost.shape[0], -1).sum(axis=1)
+    return found
+
+
+def _weights(sweep: BoxSweep, target: str, rows: Array) -> dict[str, tuple[Array, Array]]:
+    """|a| beta and |a| rho of each step that the functional reaches."""
+    reached, found = {target: rows}, {}
+    with np.errstate(invalid="ignore", over="ignore"):
+        for name in sweep.ancestors(target):
+            a = reached.pop(name, None)
+            if a is None:
+                continue
+            size, born = np.abs(a), sweep.state.local[name]
+            found[name] = (size * born, size * np.maximum(sweep.noise[name] - born, 0.0))
+            linear = sweep.maps.get(name)
+            if linear is None:
+                continue
+            for operand, part in zip(sweep.steps[name].operands, linear.pull(a), strict=False):
+                if operand is not None and part is not None and operand in sweep.state.tubes:
+                    reached[operand] = reached[operand] + part if operand in reached else part
+    return found
+
+
+def _variation(sweep: BoxSweep, layout: Layout, column: int) -> dict[str, Array]:
+    """The first-order change of every value as one input element goes from the middle to its end."""
+    source, element = layout.columns[column]
+    radius = sweep.problem.radii[source]
+    start = np.zeros((radius.shape[0], int(np.prod(radius.shape[1:]))))
+    start[:, element] = radius.reshape(radius.shape[0], -1)[:, element]
+    moved = {source: start.reshape(radius.shape)}
+    with np.errstate(invalid="ignore", over="ignore"):
+        for step in sweep.problem.steps:
+            linear = sweep.maps.get(step.output)
+            if linear is None or not any(name in moved for name in step.operands if name is not None):
+                continue
+            given = [None if name is None or name not in sweep.state.tubes else moved.get(name) for name in step.operands]
+            if any(x is not None for x in given):
+                moved[step.output] = linear.push(given)
+    return moved
+
+
+def _slopes(sweep: BoxSweep, target: str, rows: Array, layout: Layout) -> Array:
+    """|slope of the functional's own value| times the radius, for each column."""
+    reached = {target: rows}
+    with np.errstate(invalid="ignore", over="ignore"):
+        for name in sweep.ancestors(target):
+            a = reached.pop(name, None)
+            linear = sweep.maps.get(name)
+            if a is None or linear is None:
+                continue
+            for operand, part in zip(sweep.steps[name].operands, linear.pull(a), strict=False):
+                if operand is not None and part is not None and operand in sweep.state.tubes:
+                    reached[operand] = reached[operand] + part if operand in reached else part
+    found = np.zeros((rows.shape[0], len(layout.columns)))
+    for column, (source, element) in enumerate(layout.columns):
+        radius = sweep.problem.radii[source]
+        flat = radius.reshape(radius.shape[0], -1)[:, element]
+        a = reached.get(source)
+        slope = np.ones(1) if a is None else np.abs(a).reshape(a.shape[0], -1)[:, element]
+        found[:, column] = np.nan_to_num(slope * flat, nan=0.0, posinf=1e300)
+    return found
