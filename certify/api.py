@@ -38,7 +38,7 @@ def certify(
     provider: Literal["cpu", "cuda"] = "cpu",
     outputs: Sequence[str | os.PathLike[str]] = (),
     time_limit: float = 60.0,
-    jobs: int | None = None,
+    jobs: int = 1,
     boxes: int | None = None,
     progress: forms.Progress = forms.no_progress,
 ) -> Certificate:
@@ -46,7 +46,8 @@ def certify(
 
     `model` is a path, the bytes of a model or a ModelProto; `data` a path or arrays by input name (a list of arrays for a sequence, None
     for an optional input that is absent); `ranges` one (lo, hi)
-    for all inputs or one by input name; `budgets` numbers or the command line's text; files in `outputs` are written.
+    for all inputs or one by input name; more `jobs` than one start processes, as multiprocessing does, which import the
+    main module again; `budgets` numbers or the command line's text; files in `outputs` are written.
     Raises UsageError, InvalidModel, InvalidData or Unsupported, each naming what is at fault.
     """
     by_name = ranges if isinstance(ranges, Mapping) else {} if ranges is None else {"": ranges}

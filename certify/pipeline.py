@@ -19,6 +19,7 @@ from certify.certificate.contract import AsRunFacts, Certificate, Claim, InputFa
 from certify.certificate.witness import Witness
 from certify.data import Inputs, inputs_for, read
 from certify.engines.answer import Answer, answer
+from certify.engines.parallel import processors
 from certify.engines.region.answer import Region, region_answer
 from certify.engines.region.limits import Limits, Stop, never
 from certify.errors import UsageError
@@ -30,6 +31,7 @@ from certify.number.upward import Array
 from certify.profiles import profile_named
 from certify.profiles.contract import Profile
 from certify.request import Progress, Request, no_progress
+from certify.workers import Workers
 
 HOST = "The reference is computed in IEEE float64, whose elementary functions on this host are within 8 ulp (16 for softmax's)."
 REWRITTEN = (
@@ -100,7 +102,8 @@ def _bounded(
         return answer(pairs, inputs.facts.cases, request.engine, decide, progress, keep), None
     limits = Limits(request.time_limit, request.boxes, stop)
     enough = {name: limit for name in subject.program.outputs if (limit := _enough(request, name)) is not None}
-    return region_answer(subject.program, inputs.boxes, limits, enough, progress)
+    with Workers(request, request.jobs or processors()) as spread:
+        return region_answer(subject.program, inputs.boxes, limits, enough, progress, spread)
 
 
 def _enough(request: Request, output: str) -> float | None:

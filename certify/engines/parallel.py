@@ -26,8 +26,21 @@ def single_threaded_products() -> AbstractContextManager[object]:
     return limits
 
 
+_limit: int | None = None
+
+
+def use(limit: int) -> None:
+    """Use no more processors than that from now on."""
+    global _limit
+    _limit = limit
+
+
 def processors() -> int:
     """How many this process may use."""
+    return _available() if _limit is None else min(_limit, _available())
+
+
+def _available() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -10,7 +10,7 @@ from certify.analysis.program import Program
 from certify.engines.region.batch import Batch, evaluate
 from certify.engines.region.boxes import Layout
 from certify.engines.region.effects import effects
-from certify.engines.region.search import Boxes, Known
+from certify.engines.region.search import Asked, Known
 from certify.engines.region.sizes import Sizes
 from certify.number.upward import Array
 
@@ -35,11 +35,16 @@ class ErrorBounds:
         self.enough = np.zeros(len(program.outputs)) if enough is None else enough
 
     @property
+    def arguments(self) -> tuple[object, ...]:
+        """As `Question`."""
+        return (self.layout, self.work)
+
+    @property
     def told(self) -> Array:
         """The lower bounds, which say what output of a box is worst."""
         return self.lower
 
-    def ask(self, boxes: Boxes) -> Known:
+    def ask(self, boxes: Asked) -> Known:
         """Bounds of these boxes, and what each column's width is believed to cost."""
         batch, values = self._evaluated(boxes.lo, boxes.hi)
         costs = self._costs(batch, values, boxes)
@@ -66,6 +71,7 @@ class ErrorBounds:
         """Bound next to nothing at the middles and at some corners of the worst boxes."""
         worst = np.sort(np.argsort(-self.urgency(fresh), kind="stable")[:THIN])
         found = self.by_output(self._evaluated(*_thin(fresh.lo[worst], fresh.hi[worst]))[1])
+        found = np.minimum(found, np.tile(self.by_output(fresh.values[worst]), (found.shape[0] // max(1, worst.size), 1)))
         self.lower = np.maximum(self.lower, np.where(np.isfinite(found), found, 0.0).max(axis=0))
 
     def gained(self, before: Known, left: Known, right: Known) -> Array:
@@ -75,7 +81,7 @@ class ErrorBounds:
             share = 1.0 - 0.5 * (urgency[1] + urgency[2]) / urgency[0]
         return np.clip(np.nan_to_num(share, nan=0.0, posinf=0.0, neginf=0.0), 0.0, 1.0)
 
-    def _costs(self, batch: Batch, values: Array, boxes: Boxes) -> Array:
+    def _costs(self, batch: Batch, values: Array, boxes: Asked) -> Array:
         """What each column's width costs the worst element of the worst output."""
         rows_of, cost = np.arange(boxes.lo.shape[0]), np.zeros_like(boxes.lo)
         if not (boxes.hi > boxes.lo).any():

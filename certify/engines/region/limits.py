@@ -43,16 +43,14 @@ class Limits:
             self.stop(False)
 
     def _search(self, search: Search, progress: Progress | None, state: Callable[[], str]) -> str:
-        last = time.monotonic()
         for count in search.rounds():
-            now = time.monotonic()
-            elapsed, took, last = now - self.started, now - last, now
+            elapsed = time.monotonic() - self.started
             if progress is not None:
                 progress(f"{state()}, {count:,} sub-boxes", min(1.0, elapsed / max(self.seconds, 1e-9)))
             if self.stop(True):
                 return INTERRUPTED
             if self.boxes is not None and count >= self.boxes:
                 return "limit of sub-boxes"
-            if elapsed + 0.5 * took > self.seconds:
+            if elapsed + 0.5 * elapsed * search.upcoming() / search.asked > self.seconds:
                 return "time limit"
         return search.ended

@@ -81,9 +81,7 @@ class BoxSweep(Sweep):
 
     def refine(self, name: str, wanted: npt.NDArray[np.bool_], limit: float) -> None:
         """As for one case, at every (box, element) that is wanted, the widest first while work lasts."""
-        tube = self.state.tubes[name]
-        boxes = self.problem.cases
-        tube = np.array(np.broadcast_to(tube, (boxes, *tube.shape[1:])))
+        tube = np.array(self.state.tubes[name])
         known = self.refined.setdefault(name, np.zeros(tube.shape, dtype=bool))
         pairs = np.flatnonzero(wanted & ~known & np.isfinite(tube) & (tube > 0.0))
         if pairs.size == 0 or name not in self.maps:

@@ -50,7 +50,7 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Boxes:
+class Asked:
     """What is asked about: lo, hi, part as in `Known`; told: what the question has learnt so far that the answer may depend on."""
 
     lo: Array
@@ -59,7 +59,7 @@ class Boxes:
     told: Array
 
 
-Map = Callable[[Callable[[Boxes], Known], Sequence[Boxes]], Iterable[Known]]
+Map = Callable[[Callable[[Asked], Known], Sequence[Asked]], Iterable[Known]]
 
 
 class Question(Protocol):
@@ -70,15 +70,20 @@ class Question(Protocol):
 
     @property
     def chunk(self) -> int:
-        """Boxes asked about at once; fewer or more would round differently."""
+        """Asked asked about at once; fewer or more would round differently."""
         ...
 
     @property
     def told(self) -> Array:
-        """For `Boxes`."""
+        """For `Asked`."""
         ...
 
-    def ask(self, boxes: Boxes) -> Known:
+    @property
+    def arguments(self) -> tuple[object, ...]:
+        """What a question of the same kind is made of, besides the program, that answers alike."""
+        ...
+
+    def ask(self, boxes: Asked) -> Known:
         """What is proved of each of these boxes."""
         ...
 
@@ -146,9 +151,18 @@ class Search:
         while self._round():
             yield len(self.known)
 
+    def upcoming(self) -> int:
+        """About how many boxes the next round asks about."""
+        waiting = int(np.count_nonzero(self._urgency() > 0.0))
+        return min(2 * waiting, self.question.chunk * CHUNKS)
+
+    def _urgency(self) -> Array:
+        known = self.known
+        return np.asarray(np.where((known.lo < known.hi).any(axis=1), self.question.urgency(known), 0.0))
+
     def _round(self) -> bool:
         known = self.known
-        urgency = np.where((known.lo < known.hi).any(axis=1), self.question.urgency(known), 0.0)
+        urgency = self._urgency()
         room = KEPT // max(1, known.values.shape[1] + known.notes.shape[1] + 3 * known.lo.shape[1]) - len(known)
         waiting = np.flatnonzero(urgency > 0.0)
         if waiting.size == 0 or room <= 0:
@@ -157,7 +171,7 @@ class Search:
         count = int(min(max(1, self.question.chunk * CHUNKS // 2), room))
         chosen = np.sort(waiting[np.argsort(-urgency[waiting], kind="stable")[:count]])
         before = known.take(chosen)
-        fresh = self._cut(before, 1 if chosen.size > FEW else 3)
+        fresh = self._cut(before, 1 if chosen.size > FEW or self.question.chunk < 8 * FEW else 3)
         self.question.learn(fresh)
         kept = np.ones(len(known), dtype=bool)
         kept[chosen] = False
@@ -183,6 +197,6 @@ class Search:
     def _ask(self, lo: Array, hi: Array, part: npt.NDArray[np.intp]) -> Known:
         step, told = self.question.chunk, self.question.told
         starts = range(0, lo.shape[0], step)
-        asked = [Boxes(lo[first : first + step], hi[first : first + step], part[first : first + step], told) for first in starts]
+        asked = [Asked(lo[first : first + step], hi[first : first + step], part[first : first + step], told) for first in starts]
         self.asked += lo.shape[0]
         return Known.join(list(self._spread(self.question.ask, asked)))

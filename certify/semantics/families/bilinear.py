@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from certify.number.enclosure import Enclosure
+from certify.number.enclosure import Enclosure, add
 from certify.number.upward import UNIT_ROUNDOFF, Array, add_up, inflate, lift, mul_up
 from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, Tangents, of_cases
 from certify.semantics.families.broadcast import Shape, align, collect, spread_count
@@ -260,17 +260,18 @@ class Bilinear:
         return add_up(zero, *parts) if parts else zero
 
     def moved(self, X: Operands, D: Sequence[Enclosure | None], **attributes: Any) -> Enclosure:
-        """alpha form(A, D_B) + beta D_C, or with D_A in the place of A; never both, two known factors being folded."""
+        """alpha form(A, D_B) + beta D_C and, where A moves, alpha form(D_A, B + D_B): form is linear in each."""
         A, B = _factors_of(X)
-        a, b = (None if d is None else d for d in D[:2])
-        if a is not None and b is not None:
-            raise ValueError("two constant factors are one constant")
-        factors = (a, B) if a is not None else (A, Enclosure.point(np.zeros((1, *B.shape[1:]))) if b is None else b)
-        addends = [
+        moved_b = Enclosure.point(np.zeros((1, *B.shape[1:]))) if D[1] is None else D[1]
+        added = [
             None if c is None else Enclosure.point(np.zeros((1, *c.shape[1:]))) if d is None else d
             for c, d in zip(X[2:], D[2:], strict=True)
         ]
-        return self.enclose((*factors, *addends), **attributes)
+        Y = self.enclose((A, moved_b, *added), **attributes)
+        if D[0] is None:
+            return Y
+        nothing = [None if c is None else Enclosure.point(np.zeros((1, *c.shape[1:]))) for c in X[2:]]
+        return add(Y, self.enclose((D[0], B if D[1] is None else add(B, D[1]), *nothing), **attributes))
 
     def modulus(self, X: Operands, r: Radii, **attributes: Any) -> Array:
         """|f(x + d) - f(x)| <= form(r_A, |B| + r_B) + form(|A|, r_B) + r_C, since (a + d)(b + e) - a b = d (b + e) + a e."""
