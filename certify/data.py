@@ -6,7 +6,7 @@ Inputs are numbers of the input tensor's own format. Rows of a batch are cases, 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -308,16 +308,6 @@ def _domain(graph: ModelGraph, ranges: Mapping[str, Range]) -> dict[str, Range]:
             raise UsageError(f"--range {name}={lo:g}:{hi:g}: no {kind} number lies in it, which is the type of the input; widen it")
         domain[name] = (first, last)
     return domain
-
-
-def drawn_from(graph: ModelGraph, boxes: Sequence[Mapping[str, Enclosure]], samples: int, seed: int) -> dict[str, Array]:
-    """Numbers of the inputs' formats, uniform in boxes that are spread over `boxes`: by input, (samples, *shape)."""
-    chosen = [boxes[i] for i in np.linspace(0, len(boxes) - 1, samples).round().astype(int)]
-    points = {}
-    for i, name in enumerate(graph.inputs):
-        lo, hi = (np.concatenate(ends) for ends in zip(*((box[name].lo, box[name].hi) for box in chosen), strict=True))
-        points[name] = _draw(graph.values[name], lo, hi, lo.shape, np.random.default_rng([seed, i]))
-    return points
 
 
 def _draw(value: Value, lo: Array | float, hi: Array | float, shape: tuple[int, ...], generator: np.random.Generator) -> Array:

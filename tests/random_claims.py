@@ -21,11 +21,11 @@ from certify.number.formats import format_named
 from certify.profiles import profile_named
 from certify.request import LEVELS, Level, Request, parse_summation
 from certify.validate.compare import Run, compare
+from certify.validate.confirm import trajectory_at
 from certify.validate.conform import against_simulator, is_native
 from certify.validate.reference import exact_problem, operations, reference_for
 from certify.validate.runs import Subject, perform
 from certify.validate.summation import order_named
-from certify.validate.validation import _trajectory
 from tests.hostile import Hostile
 from tests.random_graphs import TABLED, random_graph
 
@@ -148,7 +148,7 @@ def refuted(model: ModelProto, request: Request, points: Mapping[str, Any], boun
         given = points if request.region else inputs_for(subject.source, request, read(request.data)).points
         program, exact, cases = subject.program, subject.exact, max(x.shape[0] for x in given.values())
         first = exact_problem(exact, given, 0)
-        reference = reference_for(first, lambda case: exact_problem(exact, given, case), cases, _trajectory(exact, given, cases))
+        reference = reference_for(first, lambda case: exact_problem(exact, given, case), cases, trajectory_at(exact, given, cases))
         runs = _hostile(program, given, str(request.summation), cases)
         if request.region:
             native = is_native(subject.graph, profile)

@@ -12,10 +12,13 @@ from hypothesis import strategies as st
 
 import certify
 from certify.boxes import flat_outputs, inward
-from certify.data import Inputs, drawn_from, inputs_for
+from certify.data import Inputs, inputs_for
 from certify.errors import InvalidData
 from certify.graph.model import ModelGraph, Node, Value
+from certify.number.formats import FORMATS
 from certify.request import Request
+from certify.validate.attack import drawn_from
+from certify.validate.domain import Domain
 from tests.test_data import BFLOAT16, DOUBLE, FLOAT, FLOAT16, INT64, UINT8, embedding, graph
 
 MODEL = Path(__file__).resolve().parents[1] / "models" / "residual_softmax.onnx"
@@ -119,7 +122,9 @@ def test_draws_lie_in_the_boxes(tmp_path: Path) -> None:
     text = "".join(f"(declare-const X_{i} Real)" for i in range(4))
     branch = "(and (<= 0.1 X_0 0.3) (<= {0} X_1 {0}) (<= -1 X_2 1) (<= {0} X_3 2))"
     found = stated(tmp_path, model, f"{text}(assert (or {branch.format(0.5)} {branch.format(2)}))")
-    points = drawn_from(model, found.boxes, 6, 0)
+    formats = {"x": FORMATS["bf16"], "n": None}
+    domains = [Domain.of(box, formats, formats) for box in found.boxes]
+    points = domains[0].inputs(drawn_from(domains, 6, 0))
     assert [x.shape for x in points.values()] == [(6, 1, 3), (6, 1)]
     for k in range(6):
         assert any(all(np.all((box[name].lo <= x[k]) & (x[k] <= box[name].hi)) for name, x in points.items()) for box in found.boxes)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from certify.certificate import schema
-from certify.certificate.contract import Certificate, Claim, Gate, NodeResult, OutputResult, Validation
+from certify.certificate.contract import Attained, Certificate, Claim, Gate, NodeResult, OutputResult, Validation
 from certify.certificate.region import region
 from certify.number.upward import Array
 from certify.version import __version__
+
+WITNESSED = 64  # elements up to which an input that attains an error is written down
 
 
 def document(certificate: Certificate) -> schema.Document:
@@ -91,7 +93,14 @@ def _validation(validation: Validation | None) -> schema.Validation | None:
     if validation is None:
         return None
     violated = [schema.Violation(v.output, v.case, list(v.index), float(v.observed), float(v.bound), v.run) for v in validation.violations]
-    return schema.Validation(validation.runtime, validation.reference, validation.runs, len(violated), violated)
+    attained = {name: _attained(found) for name, found in validation.attained.items()}
+    return schema.Validation(validation.runtime, validation.reference, validation.runs, len(violated), violated, validation.tried, attained)
+
+
+def _attained(found: Attained) -> schema.Attained:
+    few = sum(x.size for x in found.inputs.values()) <= WITNESSED
+    inputs = {name: x.tolist() for name, x in found.inputs.items()} if few else None
+    return schema.Attained(list(found.index), float(found.error), found.sha256, inputs)
 
 
 def _gate(gate: Gate | None) -> schema.GateVerdict | None:

@@ -212,17 +212,35 @@ class Violation:
 
 
 @dataclass(frozen=True, slots=True)
+class Attained:
+    """The largest error of an output that a search over a region found, at which of its elements, and the input that attains it.
+
+    inputs: by input, of the model's own shape. sha256: of these (certify.data.digest, as one case).
+    """
+
+    output: str
+    index: tuple[int, ...]
+    error: float
+    inputs: Mapping[str, Array]
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Validation:
     """The empirical runs: on what, against which reference, how many, and what refutes a bound.
 
     runtime:   every run with the cases it covers, and what could not be run with its reason, joined by "; ".
     reference: where the exact results come from, likewise.
+    tried:     points that a search over a region tried; 0 for points.
+    attained:  what it found, by output.
     """
 
     runtime: str
     reference: str
     runs: int
     violations: tuple[Violation, ...] = ()
+    tried: int = 0
+    attained: Mapping[str, Attained] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,14 +139,28 @@ class Violation(msgspec.Struct, frozen=True):
     run: str = ""
 
 
+class Attained(msgspec.Struct, frozen=True):
+    """The largest error found and the input that attains it: nested lists by input, left out (None) where it has many elements.
+
+    Then the same command finds it again; `sha256` is of the input (certify.data.digest, as one case).
+    """
+
+    index: list[int]
+    error: float
+    sha256: str
+    inputs: dict[str, Any] | None = None
+
+
 class Validation(msgspec.Struct, frozen=True):
-    """`violations` counts them; `violated` lists them."""
+    """`violations` counts them; `violated` lists them. A region: `tried` points were searched, `attained` is what was found by output."""
 
     runtime: str
     reference: str
     runs: int
     violations: int
     violated: list[Violation] = []
+    tried: int = 0
+    attained: dict[str, Attained] = {}
 
 
 class BudgetVerdict(msgspec.Struct, frozen=True):

@@ -117,6 +117,8 @@ def _output(output: Output, document: Document, limit: int | None) -> Padding:
     if output.observed_max is not None and validation is not None:
         grid.add_row("observed", Text(f"{words.near(output.observed_max, 4)}   largest of {words.plural(validation.runs, 'run')}"))
         grid.add_row("tightness", Text(words.tightness(output)))
+        if output.name in validation.attained:
+            grid.add_row("witness", Text(words.attained(validation.attained[output.name], validation.tried)))
     else:
         grid.add_row("observed", Text("nothing was run", style="dim"))
     if len(output.ladder) > 1:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
+from typing import Any
 
-from certify.certificate.schema import AsRun, Claim, Document, Inputs, Model, Output
+from certify.certificate.schema import AsRun, Attained, Claim, Document, Inputs, Model, Output
 
+SHOWN = 8  # numbers of an input that the report spells out
 GUARANTEES = {
     "proved": "It holds always.",
     "randomized": "It holds unless this program's own seeded draws misled it, which has probability at most {eta}.",
@@ -48,6 +50,27 @@ def tightness(output: Output) -> str:
     if not math.isfinite(x):
         return "∞: no error was observed" if output.observed_max == 0.0 else "∞: the bound is infinite"
     return f"{f'{x:.1f}' if x < 1000 else near(x)}x   bound / observed"
+
+
+def attained(found: Attained, tried: int) -> str:
+    """Where a search found the largest error: exact numbers, if they are few."""
+    count = f"{plural(tried, 'point')} tried"
+    numbers = [] if found.inputs is None else [x for values in found.inputs.values() for x in _flat(values)]
+    if found.inputs is None or len(numbers) > SHOWN:
+        where = f"an input with sha256 {found.sha256[:12]}" + ("" if found.inputs is None else ", listed in the certificate")
+    else:
+        where = ", ".join(f"{name} = {_listed(_flat(values))}" for name, values in found.inputs.items()) or "the only input"
+    return f"{near(found.error, 4)}, the largest error found by search ({count}), at {where}"
+
+
+def _flat(x: Any) -> list[float]:
+    return [number for item in x for number in _flat(item)] if isinstance(x, list) else [x]
+
+
+def _listed(numbers: list[float]) -> str:
+    """Each spelled so that it reads back as the same number."""
+    spelled = [f"{x:.0f}" if x == int(x) and abs(x) < 2.0**53 else repr(x) for x in numbers]
+    return spelled[0] if len(spelled) == 1 else f"[{', '.join(spelled)}]"
 
 
 def plural(n: int, one: str, many: str | None = None) -> str:

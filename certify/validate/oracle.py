@@ -80,7 +80,7 @@ def _end_to_end(problem: Problem) -> dict[str, Enclosure]:
     for k, step in enumerate(problem.steps):
         operands = [values[name] if name else None for name in step.operands]
         try:
-            values[step.output] = _exactly(step, operands)
+            values[step.output] = exactly(step, operands)
         except Undecided as reason:
             raise _Open(f"{step.kind} node {step.node}: {reason}") from reason
         except (TypeError, AttributeError, ValueError, NotImplementedError) as reason:
@@ -91,10 +91,10 @@ def _end_to_end(problem: Problem) -> dict[str, Enclosure]:
     return {name: enclosed(_as_balls(values[name])) for name in problem.outputs}
 
 
-def _exactly(step: Step, operands: Sequence[Any]) -> Any:
+def exactly(step: Step, operands: Sequence[Any]) -> Any:
     """f(operands) in balls; operands are balls, or float64 numbers, which enter matrix products as they are."""
     if isinstance(step.rule, Block):
-        return by_parts(step, operands, _exactly)
+        return by_parts(step, operands, exactly)
     contraction = factors(step, [*operands[:2], *(_as_balls(x) for x in operands[2:])])
     if contraction is None:
         return balls(np.asarray(step.rule.value(*(_as_balls(x) for x in operands), **step.attributes)))  # a choice may give plain numbers

@@ -61,11 +61,16 @@ def _matmul(operands: Sequence[Any], _: dict[str, Any]) -> Factors:
     rank = max(A.ndim, B.ndim)
     A, B = _ranked(A, rank), _ranked(B, rank)
     batch = np.broadcast_shapes(A.shape[:-2], B.shape[:-2])
-    left = np.broadcast_to(A, batch + A.shape[-2:]).reshape(-1, *A.shape[-2:])
-    right = np.broadcast_to(B, batch + B.shape[-2:]).reshape(-1, *B.shape[-2:])
+    m = A.shape[-2]
+    if all(n == 1 for n in B.shape[:-2]):  # one right factor for all: the rows of every left one make one matrix
+        left = A.reshape(1, int(np.prod(batch)) * m, A.shape[-1])
+        right = B.reshape(1, *B.shape[-2:])
+    else:
+        left = np.broadcast_to(A, batch + A.shape[-2:]).reshape(int(np.prod(batch)), *A.shape[-2:])
+        right = np.broadcast_to(B, batch + B.shape[-2:]).reshape(int(np.prod(batch)), *B.shape[-2:])
 
     def shape(y: Any) -> Any:
-        y = y.reshape(*batch, *y.shape[1:])
+        y = y.reshape(*batch, m, y.shape[-1])
         y = y[..., 0] if column else y
         return y if not row else y[..., 0] if column else y[..., 0, :]
 

@@ -128,7 +128,7 @@ def _emulated(subject: Subject, held: Mapping[str, Array], done: Performed) -> N
     name = f"{runtime_name().split(',')[0]}, node by node, rounded into {' and '.join(conform.stored_formats(subject.program))}"
     name += ", factors converted" if conform.converts(subject.program) else ""
     try:
-        emulator = Emulator(_proto(subject.written or subject.model), subject.profile.storage, subject.profile.operand_format)
+        emulator = Emulator(proto_of(subject.written or subject.model), subject.profile.storage, subject.profile.operand_format)
     except ValidationUnavailable as reason:
         done.refuse(name, str(reason))
         return
@@ -167,7 +167,7 @@ def _simulated(subject: Subject, held: Mapping[str, Array], done: Performed) -> 
 def _batched(subject: Subject, name: str, start: Callable[[], Runner], inputs: Mapping[str, Array], done: Performed) -> None:
     """All cases at once, where there are several and the model leaves its batch open."""
     repeated = _repeated(subject)
-    if repeated > 1 and batch_dimension(_proto(subject.model, weights=False)) is not None:
+    if repeated > 1 and batch_dimension(proto_of(subject.model, weights=False)) is not None:
         done.attempt(name, lambda: _alike(run_batched(start(), _first(inputs, repeated)), done.runs[0]), repeated)
 
 
@@ -193,7 +193,8 @@ def _leading_cases(covered: int, cases: int) -> str:
     return " (case 0)" if covered == 1 else f" (cases 0-{covered - 1})"
 
 
-def _proto(model: Model, weights: bool = True) -> ModelProto:
+def proto_of(model: Model, weights: bool = True) -> ModelProto:
+    """The model itself; without its external weights where only its graph is asked for."""
     import onnx
 
     if isinstance(model, onnx.ModelProto):

@@ -14,13 +14,13 @@ import numpy as np
 
 from certify.analysis.problem import Step
 from certify.analysis.program import Program
-from certify.number.formats import Format
+from certify.number.formats import FORMATS, Format
 from certify.number.rounding import round_to
 from certify.number.upward import Array
 from certify.semantics.families.block import Block
 from certify.validate.products import Factors, addends, by_parts, factors, products_of
 from certify.validate.runtime import ValidationUnavailable
-from certify.validate.summation import Order, TensorCore, into
+from certify.validate.summation import Order, TensorCore, into, native, plus
 
 PRODUCTS = 200_000_000  # products of one simulated run beyond which it would take minutes
 _CHUNK = 1 << 22  # terms held at a time: 32 MiB
@@ -94,7 +94,10 @@ class Simulator:
         rows = max(1, _CHUNK // max(1, n * right.shape[2]))
         last = contraction.scale != 1.0 or core is not None  # the addend comes after the sum
         initial = None if start is None or last else _initial(contraction, start, total.shape)
-        for g in range(blocks):
+        one_by_one = core is None and order.in_turn and n > 0
+        if one_by_one:
+            total = _in_turn(left, right, initial, accumulator)
+        for g in range(0 if one_by_one else blocks):
             for first in range(0, m, rows):
                 part = slice(first, first + rows)
                 products = left[g, part].T[:, :, None] * right[g][:, None, :]
@@ -122,6 +125,22 @@ def _initial(contraction: Factors, start: Array, shape: tuple[int, ...]) -> Arra
     initial = np.empty(int(np.prod(shape)))
     initial[numbers.reshape(-1)] = np.broadcast_to(start, numbers.shape).reshape(-1)
     return initial.reshape(shape)
+
+
+def _in_turn(left: Array, right: Array, initial: Array | None, accumulator: Format) -> Array:
+    """((initial + p_1) + p_2) + ... for all sums at once, as `sequential` adds them, without holding every product.
+
+    fp32 multiplies by itself where both factors are of fp32: the product is rounded once, as `into` rounds the exact one.
+    """
+    narrow = accumulator == FORMATS["fp32"]
+    itself = narrow and all(np.array_equal(x.astype(np.float32), x, equal_nan=True) for x in (left, right))
+    a, b = (left.astype(np.float32), right.astype(np.float32)) if itself else (left, right)
+    total = None if initial is None else native(initial, accumulator)
+    for k in range(a.shape[2]):
+        product = a[:, :, k, None] * b[:, k, None, :]
+        product = product if itself else native(into(np.asarray(product, dtype=np.float64), accumulator), accumulator)
+        total = product if total is None else plus(total, product, accumulator)
+    return np.asarray(total, dtype=np.float64)
 
 
 def _accumulated(products: Array, initial: Array | None, accumulator: Format, order: Order) -> Array:

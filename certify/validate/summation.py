@@ -33,6 +33,11 @@ class Order:
     tree: Sum
     addend_last: bool = False
 
+    @property
+    def in_turn(self) -> bool:
+        """True if the terms are added one after another as they come, the addend first."""
+        return self.arrange is as_given and self.tree is sequential and not self.addend_last
+
     def add(self, terms: Array, accumulator: Format, addend: Array | None = None) -> Array:
         if addend is None or not len(terms):
             return self.tree(self.arrange(terms), accumulator) if addend is None else addend
@@ -43,21 +48,21 @@ class Order:
 
 def sequential(terms: Array, accumulator: Format) -> Array:
     """((t_1 + t_2) + t_3) + ..."""
-    native = _native(terms, accumulator)
-    total = native[0].copy()
-    for term in native[1:]:
-        total = _plus(total, term, accumulator)
+    added = native(terms, accumulator)
+    total = added[0].copy()
+    for term in added[1:]:
+        total = plus(total, term, accumulator)
     return np.asarray(total, dtype=np.float64)
 
 
 def pairwise(terms: Array, accumulator: Format) -> Array:
     """A balanced tree: neighbours are added until one is left."""
-    native = _native(terms, accumulator)
-    while len(native) > 1:
-        even = len(native) // 2 * 2
-        sums = _plus(native[0:even:2], native[1:even:2], accumulator)
-        native = np.concatenate([sums, native[even:]])
-    return np.asarray(native[0], dtype=np.float64)
+    left = native(terms, accumulator)
+    while len(left) > 1:
+        even = len(left) // 2 * 2
+        sums = plus(left[0:even:2], left[1:even:2], accumulator)
+        left = np.concatenate([sums, left[even:]])
+    return np.asarray(left[0], dtype=np.float64)
 
 
 def blocked(size: int) -> Sum:
@@ -148,12 +153,13 @@ def into(values: Array, accumulator: Format) -> Array:
     return round_to(values, accumulator)
 
 
-def _native(terms: Array, accumulator: Format) -> _Native:
+def native(terms: Array, accumulator: Format) -> _Native:
     """fp32 and fp64 are added by the processor's own arithmetic."""
     return terms.astype(np.float32) if accumulator == FORMATS["fp32"] else terms
 
 
-def _plus(a: _Native, b: _Native, accumulator: Format) -> _Native:
+def plus(a: _Native, b: _Native, accumulator: Format) -> _Native:
+    """One addition of `native` numbers, rounded into the accumulator's format."""
     with np.errstate(over="ignore", invalid="ignore"):
         total = a + b
     return total if accumulator in (FORMATS["fp32"], FORMATS["fp64"]) else round_to(total, accumulator)
