@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 import numpy as np
 
 from certify.number.upward import UNIT_ROUNDOFF, Array, inflate
-from certify.semantics.contract import Linearization, of_cases
+from certify.semantics.contract import Cases, Linearization, of_cases
+
+
+class Chosen(Mapping[str, Array]):
+    """Arrays by name, of chosen cases."""
+
+    def __init__(self, arrays: Mapping[str, Array], cases: Cases) -> None:
+        self._arrays, self._cases = arrays, cases
+
+    def __getitem__(self, name: str) -> Array:
+        return of_cases(self._arrays[name], self._cases)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
 
 
 def cut(linear: Linearization, modulus: Array) -> Linearization:

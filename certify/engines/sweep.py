@@ -28,7 +28,7 @@ w_k = L_k w_parents + (within 2 rho_k) + (within beta_k), shifts and defects can
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -36,7 +36,7 @@ import numpy.typing as npt
 
 from certify.analysis.problem import Problem, Step
 from certify.engines.contract import Functional, Progress
-from certify.engines.multipliers import cut, dot_rows, gamma_bound, times, weigh
+from certify.engines.multipliers import Chosen, cut, dot_rows, gamma_bound, times, weigh
 from certify.engines.parallel import in_order
 from certify.engines.running import State
 from certify.number.enclosure import Enclosure
@@ -68,6 +68,7 @@ class Sweep:
 
     def __post_init__(self) -> None:
         self.lost *= max(map(_largest, self.problem.values.values()), default=1.0)
+        self._ahead: dict[str, tuple[Linearization, Radii]] = {}
         self.steps = {step.output: step for step in self.problem.steps}
         self.fan_out: dict[str, int] = {}
         for step in self.problem.steps:
@@ -131,17 +132,30 @@ class Sweep:
         if all(radius is None for radius in r):
             self.noise[step.output] = lift(defect)
             return np.array(defect)
-        modulus = np.broadcast_to(step.rule.modulus(X, r, **self.problem.told(step)), Y.shape)
-        linear = step.rule.linearize(X, r, **self.problem.told(step))
-        if not step.rule.is_linear(X, r):
+        linear = self._linear(step, X, r)
+        spreads = [self.spread(name) for name in step.operands]
+        if step.rule.is_linear(X, r):
+            gain = linear.magnitude(spreads)
+            still = all(spread is radius for spread, radius in zip(spreads, r, strict=True))  # no centre: spread and tube are one
+            modulus = np.broadcast_to(gain if still else linear.magnitude(r), Y.shape)
+        else:
+            least = linear.variation if linear.variation is not None else step.rule.modulus(X, r, **self.problem.told(step))
+            modulus = np.broadcast_to(least, Y.shape)
             linear = cut(linear, modulus)
-        gain = linear.magnitude([self.spread(name) for name in step.operands])
+            gain = linear.magnitude(spreads)
         gamma = gamma_bound(self._summands(step, linear))
         noise = add_up(linear.radius, defect, times(gamma, gain), self._drift(step, linear, gamma))
         self.maps[step.output] = linear
         self.noise[step.output] = lift(np.array(np.broadcast_to(noise, Y.shape)))
         self.work[step.output] = (ELEMENT + TERM * (linear.products or linear.terms)) * Y.lo.size
         return add_up(modulus, defect)
+
+    def _linear(self, step: Step, X: Operands, r: Radii) -> Linearization:
+        """The rule's linear map, which `prepare` asked for already if no tube has changed since."""
+        known = self._ahead.pop(step.output, None)
+        if known is not None and all(a is b for a, b in zip(known[1], r, strict=True)):
+            return known[0]
+        return step.rule.linearize(X, r, **self.problem.told(step))
 
     def _summands(self, step: Step, linear: Linearization) -> int:
         """Roundings on any path of the step's pull and of the sums that its operands' multipliers are; copies round nothing."""
@@ -260,7 +274,7 @@ class Sweep:
 
         Of many cases, row i speaks of case i, or of cases[i]; the latter where every map in `order` has a `pull_of`.
         """
-        noises, quiets = (x if cases is None else _Chosen(x, cases) for x in (self.noise, self.quiet))
+        noises, quiets = (x if cases is None else Chosen(x, cases) for x in (self.noise, self.quiet))
         multipliers = {target: rows}
         silent = total = np.full(rows.shape[0], lost)
         between = 2.0 * total
@@ -331,27 +345,12 @@ class Sweep:
     def _matters(self, step: Step, X: Operands, r: Radii) -> npt.NDArray[np.bool_]:
         """Where the step's remainder is not small beside the rounding that is born there anyway."""
         linear = step.rule.linearize(X, r, **self.problem.told(step))
+        self._ahead[step.output] = (linear, r)
         born = self.problem.defects.get(step.output, np.zeros(()))
         if self.state.rounding:
             magnitude = self.problem.values[step.output].mag
             born = step.rule.rounding(X, r, step.arithmetic, magnitude, [0.0] * len(X), **self.problem.told(step))
         return np.asarray((linear.radius + np.abs(linear.shift)) > NEGLIGIBLE * np.where(np.isfinite(born), born, 0.0))
-
-
-class _Chosen(Mapping[str, Array]):
-    """Arrays of chosen cases."""
-
-    def __init__(self, arrays: Mapping[str, Array], cases: Cases) -> None:
-        self._arrays, self._cases = arrays, cases
-
-    def __getitem__(self, name: str) -> Array:
-        return of_cases(self._arrays[name], self._cases)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._arrays)
-
-    def __len__(self) -> int:
-        return len(self._arrays)
 
 
 def _place(whole: dict[str, Array] | None, part: dict[str, Array], start: int, count: int) -> None:

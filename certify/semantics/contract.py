@@ -48,6 +48,7 @@ class Linearization:
     terms:     the most products that any inner product inside push or pull adds up: their own float64 rounding is
                at most gamma(terms + 2) times the same expression in absolute values. 0: they only copy, nothing is rounded.
     products: how many products one output element of push adds up, which is what a pull costs; 0: as many as `terms`.
+    variation: an upper bound of |f(x + d) - f(x)| like `modulus`, where it comes for nothing.
     pull_of:  pull of these cases alone, as often as each is named: row i of the multipliers meets case cases[i]. None: not offered.
     """
 
@@ -59,6 +60,7 @@ class Linearization:
     terms: int = 1
     products: int = 0
     pull_of: Callable[[Array, Cases], Sequence[Array | None]] | None = None
+    variation: Array | None = None
 
     def alike(self) -> Linearization:
         """The same, where pull does not differ from case to case."""

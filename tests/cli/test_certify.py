@@ -73,7 +73,8 @@ def test_tracebacks_only_with_verbose(program: Program, flag: str) -> None:
 def test_every_option_reaches_the_request(program: Program) -> None:
     code, _, err = program(
         *"m.onnx --dtype bf16 --accumulate fp16 --profile ieee --summation blocked:64 --range -2:2 --range mask=0:1".split(),
-        *"--samples 3 --seed 7 --shape x=1,3,8 --shape y=2 --engine running --guarantee proved --no-validate --region --time-limit 5 --jobs 2 --boxes 99".split(),
+        *"--samples 3 --seed 7 --shape x=1,3,8 --shape y=2 --engine running --guarantee proved --no-validate --region".split(),
+        *"--time-limit 5 --jobs 2 --boxes 99".split(),
         *"--budget 1e-2 --budget rel:1e-3 --budget y=0.5 --budget argmax -o a.json -o b.npz".split(),
     )
     assert (code, err) == (0, "")

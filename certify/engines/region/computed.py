@@ -4,14 +4,12 @@ A tube alone says of x in [0, 1] that its computed value is at most 1 + r, and o
 binade, where a rounding costs twice as much. But what is rounded to nearest from [0, 1] stays in [0, 1].
 
 Proof. x^ lies in C, the enclosure of computed operands (induction), so f(x^) in enclose(C). A kernel that is one basic operation
-delivers fl(f(x^)), which lies between fl(lo) and fl(hi); any other kernel lies within its rounding of f(x^). What values and tubes say
-holds as well.
+delivers fl(f(x^)), which lies between fl(lo) and fl(hi). What values and tubes say holds as well, and alone of any other kernel.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +17,7 @@ from certify.analysis.problem import Step
 from certify.analysis.program import Program
 from certify.engines.running import State, quantum_of
 from certify.number.enclosure import Enclosure, intersect
-from certify.number.upward import Array, lift
+from certify.number.upward import Array
 
 
 @dataclass
@@ -58,6 +56,8 @@ class RangedState(State):
 
     def magnitude(self, step: Step, reached: Array) -> Array:
         """The smaller of what values and tubes say and of the range over computed operands, which it notes."""
+        if not getattr(step.rule, "basic", False):
+            return reached
         Y = step.rule.enclose(tuple(None if name is None else self.of(name) for name in step.operands), **step.attributes)
         self.exact[step.output] = Y
         return np.minimum(reached, Y.mag)
@@ -68,10 +68,6 @@ class RangedState(State):
         tube = self.tubes.get(step.output)
         found = self.problem.values[step.output].widen(tube)
         Y = self.exact.get(step.output)
-        if Y is not None:
-            finite = np.isfinite(beta)
-            found = intersect(found, Y.widen(np.where(finite, lift(beta), np.inf)))
-            delivered: Any = getattr(step.arithmetic, "delivered", None)
-            if delivered is not None and getattr(step.rule, "basic", False) and finite.all():
-                found = intersect(found, delivered(Y))
+        if Y is not None and np.isfinite(beta).all():
+            found = intersect(found, step.arithmetic.delivered(Y))
         self.computed[step.output] = found

@@ -104,7 +104,7 @@ class Pointwise:
 
     def linearize(self, X: Operands, r: Radii, floors: Sequence[float] = (), **attributes: Any) -> Linearization:
         """Narrowest of the ways above."""
-        slope, D, _ = self._analyse(X, r, floors, attributes)
+        slope, D, variation = self._analyse(X, r, floors, attributes)
         shift, radius = _centred(D)
         deviates = r[0] is not None
         zero = np.zeros(shift.shape)
@@ -114,15 +114,14 @@ class Pointwise:
             magnitude=lambda d: zero if d[0] is None else mul_up(np.abs(slope), d[0]),
             shift=shift,
             radius=radius,
+            variation=_least(variation, slope, shift, radius, r[0]),
             pull_of=lambda a, cases: [of_cases(slope, cases) * a if deviates else None],
         )
 
     def modulus(self, X: Operands, r: Radii, floors: Sequence[float] = (), **attributes: Any) -> Array:
         """The least of |L| r + |shift| + radius, r max |phi'|, and the width of phi's range where that was needed."""
         slope, D, variation = self._analyse(X, r, floors, attributes)
-        shift, radius = _centred(D)
-        radii = np.zeros(shift.shape) if r[0] is None else r[0]
-        return np.minimum(variation, add_up(mul_up(np.abs(slope), radii), np.abs(shift), radius))
+        return _least(variation, slope, *_centred(D), r[0])
 
     def rounding(
         self,
@@ -172,6 +171,11 @@ class Pointwise:
             slope, variation = np.where(lost, 0.0, slope), np.where(lost, np.inf, variation)
             D = Enclosure(np.where(lost, -np.inf, D.lo), np.where(lost, np.inf, D.hi))
         return slope, D, variation
+
+
+def _least(variation: Array, slope: Array, shift: Array, radius: Array, r: Array | None) -> Array:
+    radii = np.zeros(shift.shape) if r is None else r
+    return np.minimum(variation, add_up(mul_up(np.abs(slope), radii), np.abs(shift), radius))
 
 
 def _operand(X: Operands) -> Enclosure:
