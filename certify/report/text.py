@@ -49,7 +49,8 @@ def render(document: Document, console: Console, verbose: bool = False) -> None:
     limit = None if verbose else SHOWN
     for output in document.outputs:
         console.print(_output(output, document, limit))
-    for section in (_budgets(gate), _lost(document), _hazards(document), _nodes(document.nodes, limit), _validation(document, limit)):
+    sections = (_region(document), _budgets(gate), _lost(document), _hazards(document), _nodes(document.nodes, limit))
+    for section in (*sections, _validation(document, limit)):
         if section is not None:
             console.print(section)
     console.print(_timings(document))
@@ -127,6 +128,20 @@ def _output(output: Output, document: Document, limit: int | None) -> Padding:
         grid.add_row("decisions", _decisions(output.decision, limit))
     title = Text.assemble(("output ", "dim"), (output.name, "bold cyan"), (f" {output.shape}", "dim"))
     return Padding(Group(title, Padding(grid, (0, 0, 0, 2))), (1, 1, 0, 1))
+
+
+def _region(document: Document) -> Padding | None:
+    region = document.region
+    if region is None:
+        return None
+    grid = _rows()
+    grid.add_row("region", Text(words.split(region)))
+    for output in region.outputs:
+        where = Text.assemble(("worst for ", "default"), (output.output, "bold cyan"), f": {words.sub_box(output.worst[0])}")
+        grid.add_row("", where)
+        if 0.0 < output.lower < output.worst[0].bound:
+            grid.add_row("", Text(f"splitting further would leave about {words.near(output.lower)} of it", style="dim"))
+    return Padding(grid, (1, 1, 0, 1))
 
 
 def _decisions(decision: Decisions, limit: int | None) -> Text:

@@ -6,7 +6,7 @@ import math
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
 
-from certify.certificate.schema import AsRun, Attained, Claim, Document, Inputs, Model, Output
+from certify.certificate.schema import AsRun, Attained, Claim, Document, Inputs, Model, Output, Region, SubBox
 
 SHOWN = 8  # numbers of an input that the report spells out
 GUARANTEES = {
@@ -138,3 +138,18 @@ def invented(inputs: Inputs) -> str | None:
 
 def relative(output: Output) -> str:
     return f"{above(output.bound.relative_max)} relative to the largest |y|"
+
+
+def split(region: Region) -> str:
+    """Into how many sub-boxes, and why no more."""
+    return f"{plural(region.boxes, 'sub-box', 'sub-boxes')}, {region.asked:,} bounded on the way; ended by: {region.ended}"
+
+
+def sub_box(box: SubBox, shown: int = 6) -> str:
+    """Its bound and where it is; the intervals of its first elements."""
+    parts = []
+    for name, intervals in box.box.items():
+        several = len(intervals) > 1
+        parts += [f"{name}{f'[{i}]' if several else ''} in [{lo:.6g}, {hi:.6g}]" for i, (lo, hi) in enumerate(intervals)]
+    more = f" and {len(parts) - shown} more" if len(parts) > shown else ""
+    return f"{above(box.bound)} at {', '.join(parts[:shown])}{more}"

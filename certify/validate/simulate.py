@@ -97,14 +97,15 @@ class Simulator:
         one_by_one = core is None and order.in_turn and n > 0
         if one_by_one:
             total = _in_turn(left, right, initial, accumulator)
-        for g in range(0 if one_by_one else blocks):
+        together = max(1, rows // max(1, m))
+        for g in range(0, 0 if one_by_one else blocks, together):
             for first in range(0, m, rows):
-                part = slice(first, first + rows)
-                products = left[g, part].T[:, :, None] * right[g][:, None, :]
+                part = (slice(g, g + together), slice(first, first + rows))
+                products = np.moveaxis(left[part], 2, 0)[..., None] * np.moveaxis(right[part[0]], 1, 0)[:, :, None, :]
                 if core is None:
-                    total[g, part] = _accumulated(products, None if initial is None else initial[g, part], accumulator, order)
+                    total[part] = _accumulated(products, None if initial is None else initial[part], accumulator, order)
                 else:
-                    total[g, part] = core.add(order.arrange(products), np.zeros(products.shape[1:]))
+                    total[part] = core.add(order.arrange(products), np.zeros(products.shape[1:]))
         result = np.asarray(contraction.shape(total))
         result = result if contraction.scale == 1.0 else into(result * contraction.scale, accumulator)
         result = into(result + start, accumulator) if last and start is not None else result

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from certify.analysis.problem import Problem
+from certify.analysis.problem import Problem, Step
 from certify.engines.parallel import in_order
 from certify.engines.running import State
 from certify.engines.sweep import ROW_ELEMENTS, Sweep
@@ -23,6 +23,11 @@ class BoxSweep(Sweep):
     def __init__(self, problem: Problem, state: State) -> None:
         super().__init__(problem, state)
         self.reach: dict[str, Enclosure] = {}
+
+    def enter(self, step: Step, limit: float) -> None:
+        """As for one case; what was asked of what arrives, before the rounding was added, says nothing of the result."""
+        super().enter(step, limit)
+        self.reach.pop(step.output, None)
 
     def ask(self, name: str, rows: Array) -> Enclosure:
         """Encloses <row, e> of the value `name` in every box, (boxes, R), for rows (R, *shape)."""
