@@ -88,7 +88,7 @@ def bench(subject: Subject, first: Problem, exact: Program) -> Bench:
     units = work(first)
     if units > DEAREST:
         raise ValidationUnavailable(f"errors of fp64 are only seen in ball arithmetic, {units:,} units of work a point")
-    return Bench(name, subject.program, execute, lambda points: ball_values(exact, points), min(batch, 128), seconds + 2e-6 * units)
+    return Bench(name, subject.program, execute, lambda points: ball_values(exact, points), min(batch, 128), seconds + 6e-7 * units)
 
 
 def _execution(subject: Subject) -> tuple[str, Execution, float]:
