@@ -13,7 +13,8 @@ from certify.request import Budget
 
 
 def judge(certificate: Certificate, budgets: Sequence[Budget], weakest: str = "any") -> Gate:
-    """The verdict, worst first: alarm (4), exceeded budget or confirmed hazard (1), no finite bound for a budget (3), certified (0).
+    """The verdict, worst first: alarm (4), violated property, exceeded budget or
+    confirmed hazard, property not proved (1), no finite bound for a budget (3), certified (0).
 
     `weakest` is the weakest guarantee that was accepted: bounds under a weaker one answer no budget.
     Without budgets the exit code is 0, yet an infinite bound is never called certified.
@@ -28,9 +29,12 @@ def judge(certificate: Certificate, budgets: Sequence[Budget], weakest: str = "a
     if too_weak:
         unbounded.insert(0, too_weak)
     infinite = [f"output {name!r} has no finite bound" for name, output in certificate.outputs.items() if _is_infinite(output)]
+    broken, unproved = _stated(certificate)
     verdicts: tuple[tuple[list[str], Verdict, int], ...] = (
         (alarm, "alarm", 4),
+        (broken, "violated", 1),
         (exceeded, "exceeded", 1),
+        (unproved, "not proved", 1),
         (unbounded, "no finite bound", 3),
         (infinite, "no finite bound", 0),
     )
@@ -66,6 +70,21 @@ def _exceeded(result: BudgetResult) -> str:
 
 def _is_infinite(output: OutputResult) -> bool:
     return not all(map(math.isfinite, output.per_case))
+
+
+def _stated(certificate: Certificate) -> tuple[list[str], list[str]]:
+    """Why a VNN-LIB property is broken, or not proved."""
+    found = certificate.stated
+    if found is None or found.verdict == "holds":
+        return [], []
+    proof, run = found.proof, found.witness
+    if run is not None:
+        also = {True: "so does the exact result", False: "the exact result does not", None: "whether the exact result does is open"}
+        return [f"property violated by {run.run}, margin {words.near(run.margin)}; {also[run.unsafe]}"], []
+    missing = f"margin {words.below(proof.margin_executions)} is all that is proved of executions"
+    if found.verdict == "holds over the reals":
+        return [], [f"property holds over the reals, margin {words.below(proof.margin_reals)}, but an execution may break it: {missing}"]
+    return [], [f"property may fail, even over the reals: margin {words.below(proof.margin_reals)} is all that is proved there; {missing}"]
 
 
 def _too_weak(guarantee: Guarantee, weakest: str) -> str | None:

@@ -15,13 +15,15 @@ from certify.analysis.program import Program
 from certify.analysis.reference import at_points, over_region, stored_inputs
 from certify.analysis.target import Target, target
 from certify.certificate.assemble import lost_bounds, node_results, output_results
-from certify.certificate.contract import AsRunFacts, Certificate, Claim, InputFacts, ModelFacts, ProfileFacts, Validation
+from certify.certificate.contract import AsRunFacts, Certificate, Claim, InputFacts, ModelFacts, ProfileFacts, PropertyResult, Validation
 from certify.certificate.witness import Witness
 from certify.data import Inputs, inputs_for, read
 from certify.engines.answer import Answer, answer
 from certify.engines.parallel import processors
 from certify.engines.region.answer import Region, region_answer
 from certify.engines.region.limits import Limits, Stop, never
+from certify.engines.region.proof import prove
+from certify.engines.region.search import Map as Spread
 from certify.errors import UsageError
 from certify.gate import check_names, judge
 from certify.graph.annotate import annotate
@@ -64,7 +66,10 @@ def _run(request: Request, progress: Progress, stop: Stop, files: ExitStack) -> 
     with clock("bounding the error"):
         decide = _decision_outputs(subject.graph, subject.program, request)
         witness = Witness(inputs.points) if any(path.suffix.lower() == ".witness" for path in request.outputs) else None
-        found, region = _bounded(subject, inputs, request, decide, witness, progress, stop)
+        limits = Limits(request.time_limit, request.boxes, stop)
+        with Workers(request, request.jobs or processors()) as spread:
+            stated = _stated(subject, profile, inputs, request, limits, progress, spread)
+            found, region = _bounded(subject, inputs, request, decide, witness, limits, progress, spread)
     observed: dict[str, Array] = {}
     validation: Validation | None = None
     if request.validate:
@@ -82,6 +87,7 @@ def _run(request: Request, progress: Progress, stop: Stop, files: ExitStack) -> 
         validation=validation,
         witness=None if witness is None else witness.arrays,
         region=region,
+        stated=stated,
     )
     certificate = replace(certificate, timings=clock.seconds, peak_memory_bytes=_peak_memory())
     return replace(certificate, gate=judge(certificate, request.budgets, request.guarantee))
@@ -93,17 +99,40 @@ def _bounded(
     request: Request,
     decide: list[str],
     witness: Witness | None,
+    limits: Limits,
     progress: Progress,
-    stop: Stop,
+    spread: Spread,
 ) -> tuple[Answer, Region | None]:
     if inputs.box is None or request.engine == "running":
         keep = None if witness is None else witness.add
         pairs = problems(subject.program, inputs, subject.exact)
         return answer(pairs, inputs.facts.cases, request.engine, decide, progress, keep), None
-    limits = Limits(request.time_limit, request.boxes, stop)
     enough = {name: limit for name in subject.program.outputs if (limit := _enough(request, name)) is not None}
-    with Workers(request, request.jobs or processors()) as spread:
-        return region_answer(subject.program, inputs.boxes, limits, enough, progress, spread)
+    return region_answer(subject.program, inputs.boxes, limits.share(1.0), enough, progress, spread)
+
+
+def _stated(
+    subject: Target,
+    profile: Profile,
+    inputs: Inputs,
+    request: Request,
+    limits: Limits,
+    progress: Progress,
+    spread: Spread,
+) -> PropertyResult | None:
+    """The property of a VNN-LIB file, in at most half of the time; None where nothing is said of outputs."""
+    said = inputs.said
+    if said is None or not any(case.unsafe for case in said.cases):
+        return None
+    limits, violations, untried = limits.share(0.5), None, "nothing was run: --no-validate"
+    if request.validate:
+        from certify.validate.violate import violations_of  # imports onnx and python-flint
+
+        violations, untried = violations_of(subject, profile, request, inputs.boxes, said.cases, progress)
+    proof = prove(subject.program, inputs.boxes, said.cases, limits, progress, spread, violations)
+    if violations is None:
+        return PropertyResult(proof, untried=untried)
+    return PropertyResult(proof, violations.found, violations.tried)
 
 
 def _enough(request: Request, output: str) -> float | None:

@@ -65,7 +65,7 @@ class Workers:
         self._model, self._jobs = Model.of(request), jobs
         self._started = time.monotonic()
         self._pool: ProcessPoolExecutor | None = None
-        self._questions: dict[int, bytes] = {}
+        self._questions: dict[int, tuple[Any, bytes]] = {}  # the question is kept: its id stays its own
 
     def __enter__(self) -> Workers:
         return self
@@ -80,9 +80,9 @@ class Workers:
             return map(ask, parts)
         question: Any = ask.__self__  # type: ignore[attr-defined]
         if id(question) not in self._questions:
-            self._questions[id(question)] = pickle.dumps((type(question), question.arguments))
+            self._questions[id(question)] = (question, pickle.dumps((type(question), question.arguments)))
         try:
-            return list(self._processes().map(_answer, [self._questions[id(question)]] * len(parts), parts))
+            return list(self._processes().map(_answer, [self._questions[id(question)][1]] * len(parts), parts))
         except BrokenProcessPool:
             self._jobs = 1  # a process was killed, for memory perhaps: go on alone
             return map(ask, parts)

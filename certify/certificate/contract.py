@@ -14,6 +14,7 @@ import numpy as np
 
 from certify.engines.contract import Guarantee
 from certify.engines.region.answer import Region
+from certify.engines.region.proof import Proof
 from certify.number.upward import Array
 
 
@@ -226,6 +227,50 @@ class Attained:
 
 
 @dataclass(frozen=True, slots=True)
+class Counterexample:
+    """A conforming run that breaks a VNN-LIB property.
+
+    case:    the file's box, in its normal form. inputs, outputs: by name, of the model's own shapes; run: which execution it was.
+    margin:  upper end of the least over the conjunctions of the largest c.y - b, at most 0; exact: that of the exact result, enclosed.
+    unsafe:  whether the exact result is unsafe as well, None where its enclosure does not tell.
+    """
+
+    case: int
+    inputs: Mapping[str, Array]
+    outputs: Mapping[str, Array]
+    margin: float
+    exact: tuple[float, float]
+    unsafe: bool | None
+    run: str
+    sha256: str
+
+
+Stated = Literal["holds", "holds over the reals", "may fail", "violated"]
+
+
+@dataclass(frozen=True, slots=True)
+class PropertyResult:
+    """What is known of a VNN-LIB property: `proof` of every input of its boxes, `witness` of one that breaks it.
+
+    tried: inputs that were run to break it. untried: why none were; empty if some were.
+    """
+
+    proof: Proof
+    witness: Counterexample | None = None
+    tried: int = 0
+    untried: str = ""
+
+    @property
+    def verdict(self) -> Stated:
+        """holds: in every conforming execution; over the reals: proved there alone; may fail: neither; violated: a run broke it."""
+        if self.witness is not None:
+            return "violated"
+        if self.proof.margin_executions > 0.0:
+            return "holds"
+        return "holds over the reals" if self.proof.margin_reals > 0.0 else "may fail"
+
+
+@dataclass(frozen=True, slots=True)
 class Validation:
     """The empirical runs: on what, against which reference, how many, and what refutes a bound.
 
@@ -252,7 +297,7 @@ class BudgetResult:
     verdict: Literal["within", "exceeded", "no finite bound"]
 
 
-Verdict = Literal["certified", "exceeded", "no finite bound", "alarm"]
+Verdict = Literal["certified", "exceeded", "violated", "not proved", "no finite bound", "alarm"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +315,7 @@ class Certificate:
     """All that is claimed and found. `gate` is None until budgets were judged (certify.gate.judge).
 
     region:  how a region was split, and what its worst parts are; None for points.
+    stated:  what became of a VNN-LIB file's property; None without one.
     witness: what `certify check` needs to prove the bounds again, by key (certificate.witness); None unless asked for.
     """
 
@@ -287,6 +333,7 @@ class Certificate:
     peak_memory_bytes: int | None = None
     witness: Mapping[str, np.ndarray[Any, Any]] | None = None
     region: Region | None = None
+    stated: PropertyResult | None = None
 
     def save(self, path: str | Path) -> None:
         """Write a report, its format by suffix (.json, .npz, .witness), aside and then renamed.

@@ -20,10 +20,10 @@ def region(found: Region) -> schema.Region:
 
 
 def _sub_box(box: SubBox) -> schema.SubBox:
-    return schema.SubBox(box.bound, {name: _intervals(box.lo[name], box.hi[name]) for name in box.lo})
+    return schema.SubBox(box.bound, {name: intervals(box.lo[name], box.hi[name]) for name in box.lo})
 
 
-def _intervals(lo: Array, hi: Array) -> list[list[float]]:
+def intervals(lo: Array, hi: Array) -> list[list[float]]:
     if lo.size > LISTED:
         return [[float(lo.min()), float(hi.max())]]
     return [[float(a), float(b)] for a, b in zip(lo.reshape(-1), hi.reshape(-1), strict=True)]

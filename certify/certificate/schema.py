@@ -220,6 +220,49 @@ class Region(msgspec.Struct, frozen=True):
     outputs: list[RegionOutput]
 
 
+class UnprovedBox(msgspec.Struct, frozen=True):
+    """A sub-box as in SubBox, and lower bounds of its margins."""
+
+    margin_reals: float
+    margin_executions: float
+    box: dict[str, list[list[float]]]
+
+
+class Counterexample(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A run that breaks the property. `margin` is at most 0; `exact` encloses that of the exact result, which is `unsafe` as well or not.
+
+    `inputs` and `outputs` are there where all inputs together have 64 elements at most.
+    """
+
+    case: int
+    run: str
+    margin: float
+    exact: list[float]
+    sha256: str
+    unsafe: bool | None = None
+    inputs: dict[str, Any] | None = None
+    outputs: dict[str, Any] | None = None
+
+
+class Property(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What became of a VNN-LIB property. Margins are proved lower bounds over the region; the property is proved where they exceed 0.
+
+    `unproved` counts the sub-boxes in which some execution may break it, of `boxes`; `worst` lists some. `tried` inputs were run.
+    """
+
+    verdict: str
+    margin_reals: float
+    margin_executions: float
+    boxes: int
+    asked: int
+    ended: str
+    unproved: int
+    worst: list[UnprovedBox]
+    tried: int
+    untried: str = ""
+    witness: Counterexample | None = None
+
+
 class Document(msgspec.Struct, frozen=True):
     """The whole certificate without its arrays; reports are rendered from this alone."""
 
@@ -237,6 +280,7 @@ class Document(msgspec.Struct, frozen=True):
     gate: GateVerdict | None
     timings: Timings
     region: Region | None = None
+    property: Property | None = None
 
 
 def encode(document: Document) -> bytes:

@@ -13,15 +13,24 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from certify.certificate.schema import Decisions, Document, GateVerdict, Node, Output
+from certify.certificate.schema import Decisions, Document, GateVerdict, Node, Output, Property
 from certify.report import words
 
 SHOWN = 10
 BAR = 8
-STYLES = {"certified": "green", "exceeded": "red", "no finite bound": "yellow", "alarm": "bold white on red"}
+STYLES = {
+    "certified": "green",
+    "exceeded": "red",
+    "violated": "red",
+    "not proved": "yellow",
+    "no finite bound": "yellow",
+    "alarm": "bold white on red",
+}
 HEADLINES = {
     "certified": "✔ CERTIFIED",
     "exceeded": "✘ EXCEEDED",
+    "violated": "✘ PROPERTY VIOLATED",
+    "not proved": "? PROPERTY NOT PROVED",
     "no finite bound": "∞ NO FINITE BOUND",
     "alarm": "‼ ALARM: AN OBSERVED ERROR EXCEEDS ITS BOUND",
 }
@@ -47,6 +56,8 @@ def render(document: Document, console: Console, verbose: bool = False) -> None:
     console.print(_headline(document, gate))
     console.print(_facts(document))
     limit = None if verbose else SHOWN
+    if document.property is not None:
+        console.print(_property(document.property))
     for output in document.outputs:
         console.print(_output(output, document, limit))
     sections = (_region(document), _budgets(gate), _lost(document), _hazards(document), _nodes(document.nodes, limit))
@@ -141,6 +152,19 @@ def _region(document: Document) -> Padding | None:
         grid.add_row("", where)
         if 0.0 < output.lower < output.worst[0].bound:
             grid.add_row("", Text(f"splitting further would leave about {words.near(output.lower)} of it", style="dim"))
+    return Padding(grid, (1, 1, 0, 1))
+
+
+def _property(found: Property) -> Padding:
+    grid = _rows()
+    holds = found.verdict == "holds"
+    grid.add_row("property", Text(words.stated(found), style="green" if holds else "red" if found.witness else "yellow"))
+    grid.add_row("margins", Text(f"{words.below(found.margin_reals)} over the reals, {words.below(found.margin_executions)} of executions"))
+    grid.add_row("split", Text(f"{words.plural(found.boxes, 'sub-box', 'sub-boxes')}, {found.unproved:,} not proved; {found.ended}"))
+    if found.witness is not None:
+        grid.add_row("witness", Text(words.counterexample(found.witness)))
+    else:
+        grid.add_row("tried", Text(found.untried or f"{words.plural(found.tried, 'input')} run, none breaks it"))
     return Padding(grid, (1, 1, 0, 1))
 
 

@@ -6,7 +6,7 @@ import math
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
 
-from certify.certificate.schema import AsRun, Attained, Claim, Document, Inputs, Model, Output, Region, SubBox
+from certify.certificate.schema import AsRun, Attained, Claim, Counterexample, Document, Inputs, Model, Output, Property, Region, SubBox
 
 SHOWN = 8  # numbers of an input that the report spells out
 GUARANTEES = {
@@ -61,6 +61,31 @@ def attained(found: Attained, tried: int) -> str:
     else:
         where = ", ".join(f"{name} = {_listed(_flat(values))}" for name, values in found.inputs.items()) or "the only input"
     return f"{near(found.error, 4)}, the largest error found by search ({count}), at {where}"
+
+
+STATED = {
+    "holds": "holds in every conforming execution of every input of its boxes",
+    "holds over the reals": "holds for exact results; that no execution breaks it is not proved",
+    "may fail": "may fail: not proved, and not refuted",
+    "violated": "violated by a run",
+}
+
+
+def stated(found: Property) -> str:
+    """What became of a property, in a sentence."""
+    return STATED[found.verdict]
+
+
+def counterexample(found: Counterexample) -> str:
+    """The run that breaks a property: exact numbers, if they are few."""
+    also = {True: "unsafe as well", False: "safe", None: "not told by its enclosure"}[found.unsafe]
+    where = f"an input with sha256 {found.sha256[:12]}"
+    if found.inputs is not None and sum(len(_flat(x)) for x in found.inputs.values()) <= SHOWN:
+        listed = [
+            ", ".join(f"{name} = {_listed(_flat(x))}" for name, x in arrays.items()) for arrays in (found.inputs, found.outputs or {})
+        ]
+        where = " gives ".join(listed)
+    return f"{where} in {found.run}, margin {near(found.margin, 4)}; the exact result is {also}"
 
 
 def _flat(x: Any) -> list[float]:

@@ -26,7 +26,7 @@ def test_the_fields_of_the_schema() -> None:
     found = plain("certified")
     assert set(found) == {
         "schema", "tool", "model", "claim", "guarantee", "failure_probability", "outputs", "nodes", "hazards", "lost", "validation",
-        "gate", "timings", "region",
+        "gate", "timings", "region", "property",
     }  # fmt: skip
     assert found["schema"] == "certify/1"
     assert set(found["tool"]) == {"name", "version"}

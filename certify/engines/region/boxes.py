@@ -67,7 +67,7 @@ class Layout:
         found, column = {}, 0
         for name, X in self.box.items():
             flat_lo, flat_hi = (np.repeat(x.reshape(1, -1), lo.shape[0], axis=0) for x in (X.lo, X.hi))
-            varying = np.flatnonzero(flat_lo[0] < flat_hi[0])
+            varying = np.flatnonzero(X.lo.reshape(-1) < X.hi.reshape(-1))
             part = slice(column, column + varying.size)
             flat_lo[:, varying], flat_hi[:, varying] = lo[:, part], hi[:, part]
             column += varying.size

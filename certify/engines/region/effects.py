@@ -22,7 +22,7 @@ def effects(middle: BoxSweep, bounding: BoxSweep, target: str, rows: Array, layo
     middle: the sweep that ranges came from, linear maps from the inputs on; bounding: the one of the functional.
     """
     if len(layout.columns) > PUSHED:
-        return _slopes(middle, target, rows, layout)
+        return slopes(middle, target, rows, layout)
     weights = _weights(bounding, target, rows)
     variations = [_variation(middle, layout, column) for column in range(len(layout.columns))]
     found = np.zeros((rows.shape[0], len(layout.columns)))
@@ -78,7 +78,7 @@ def _variation(sweep: BoxSweep, layout: Layout, column: int) -> dict[str, Array]
     return moved
 
 
-def _slopes(sweep: BoxSweep, target: str, rows: Array, layout: Layout) -> Array:
+def slopes(sweep: BoxSweep, target: str, rows: Array, layout: Layout) -> Array:
     """|slope of the functional's own value| times the radius, for each column."""
     reached = {target: rows}
     with np.errstate(invalid="ignore", over="ignore"):

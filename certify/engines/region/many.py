@@ -46,6 +46,10 @@ class BoxSweep(Sweep):
 
         return self._asked(name, cases, rows)
 
+    def pairs(self, name: str, cases: Indices, index: Indices, rows: Array) -> Enclosure:
+        """Encloses <rows[index[i]], e> of the value in box cases[i], for each i; rows (R, *shape)."""
+        return self._asked(name, cases, lambda part: rows[index[part]])
+
     def _asked(self, name: str, cases: Indices, rows: Callable[[slice], Array]) -> Enclosure:
         """Encloses <row, e> for each (box, row); rows(slice) makes those of a part of them."""
         order = self.ancestors(name)

@@ -67,11 +67,17 @@ class Case:
         lo > 0 proves that this conjunction does not hold for them. NaN proves neither. A conjunction without constraints has -inf.
         """
         y = np.asarray(outputs, dtype=np.float64)
-        lo, hi = np.full((2, y.shape[0], len(self.unsafe)), -np.inf)
         unknown = np.isnan(y)
-        known = Enclosure(np.where(unknown, -np.inf, y), np.where(unknown, np.inf, y)) if unknown.any() else Enclosure.point(y)
+        return self.enclosed(
+            Enclosure(np.where(unknown, -np.inf, y), np.where(unknown, np.inf, y)) if unknown.any() else Enclosure.point(y)
+        )
+
+    def enclosed(self, known: Enclosure) -> Enclosure:
+        """The same of outputs that lie in intervals, (rows, outputs)."""
+        rows = known.lo.shape[0]
+        lo, hi = np.full((2, rows, len(self.unsafe)), -np.inf)
         for group in self._groups:
-            shape = (y.shape[0], len(group.owner))
+            shape = (rows, len(group.owner))
             total = group.negative_bound.map(lambda end, shape=shape: np.broadcast_to(end, shape))  # type: ignore[misc]
             for index, coefficient in zip(group.outputs.T, group.coefficients.T, strict=True):
                 total = add(total, multiply(Enclosure.point(np.broadcast_to(coefficient, shape)), known[:, index]))
@@ -81,7 +87,10 @@ class Case:
 
     def violated(self, outputs: Array) -> npt.NDArray[np.bool_]:
         """For each row of `outputs`, whether it surely is unsafe, strict inequalities held strictly."""
-        margins = self.margins(outputs).hi
+        return self.surely(self.margins(outputs).hi)
+
+    def surely(self, margins: Array) -> npt.NDArray[np.bool_]:
+        """For each row of upper ends of margins, (rows, conjunctions), whether some conjunction surely holds."""
         strict = np.array([any(row.strict for row in conjunction) for conjunction in self.unsafe], dtype=bool)
         return np.asarray(((margins < 0.0) | ((margins == 0.0) & ~strict)).any(axis=1))
 
