@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -47,3 +48,24 @@ def test_ctrl_c_ends_at_once(tmp_path: Path, root: Path) -> None:
     assert time.monotonic() - start < 5
     assert err.strip().endswith("interrupted")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_gives_the_bound_of_a_region_so_far(tmp_path: Path, root: Path) -> None:
+    command = [sys.executable, "-m", "certify", str(root / "models/digits_mlp.onnx"), "--dtype", "bf16", "--region", "--range", "0:1"]
+    command += ["--time-limit", "600", "--jobs", "1", "--no-validate", "-o", "region.json"]
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        while "splitting" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    assert "stopping with the bound so far" in err
+    assert "ended by: interrupted" in out
+    found = json.loads((tmp_path / "region.json").read_text())
+    assert found["region"]["ended"] == "interrupted"
+    assert 0.0 < found["outputs"][0]["bound"]["absolute_max"] < float("inf")
