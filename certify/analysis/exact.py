@@ -27,6 +27,9 @@ class ExactArithmetic:
     def round(self, magnitude: Array, quantum: Array | float = 0.0) -> Array:
         return np.zeros_like(magnitude)
 
+    def addition(self, magnitude: Array, smaller: Array, quantum: Array | float = 0.0) -> Array:
+        return np.zeros_like(magnitude)
+
     def scaled(self, magnitude: Array) -> Array:
         return np.zeros_like(magnitude)
 

@@ -103,6 +103,9 @@ class Verbs:
         self.asked.append(("dot", n, ""))
         return self.u_acc * (n + addends - 1) * (magnitude + addend) + self.u_store * total
 
+    def addition(self, magnitude: Array, smaller: Array, quantum: Array | float = 0.0) -> Array:
+        return self.round(magnitude, quantum)
+
     def scaled(self, magnitude: Array) -> Array:
         return self.u_store * magnitude
 

@@ -96,6 +96,15 @@ class Enclosure:
         return self.map(lambda x: x[index])  # type: ignore[call-overload]
 
 
+def around(middle: Array, radius: Array) -> Enclosure:
+    """middle -+ radius outward; the whole line where either is not finite."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        lost = ~(np.isfinite(middle) & np.isfinite(radius))
+        lo = np.where(radius == 0.0, middle, down(middle - radius))
+        hi = np.where(radius == 0.0, middle, up(middle + radius))
+    return Enclosure(np.where(lost, -np.inf, lo), np.where(lost, np.inf, hi))
+
+
 def hull(a: Enclosure, b: Enclosure) -> Enclosure:
     """The smallest enclosure containing both."""
     return Enclosure(np.minimum(a.lo, b.lo), np.maximum(a.hi, b.hi))

@@ -62,6 +62,21 @@ class NearestArithmetic:
         exact = small & (q >= self.storage.smallest_positive)
         return np.where(exact, 0.0, bound)
 
+    def addition(self, magnitude: Array, smaller: Array, quantum: Array | float = 0.0) -> Array:
+        """Also at most `smaller`, where both operands are numbers of storage and a + b is rounded once.
+
+        Proof. |a + b - b| = |a|, and b is a number of storage: the nearest number is no farther from a + b than it. Likewise a. Both
+        roundings through a wide `compute` are one for normal results (`round`); other sums are multiples of the smallest subnormal, and
+        numbers of both. Flushed, a sum below the smallest normal number loses all of itself, |a + b|: less than both sizes, the operands
+        being normal numbers, or one of them 0 and the sum a number. Overflow stays what it is.
+        """
+        born = self.round(magnitude, quantum)
+        bits = max((format.precision for format in (self.storage, *self.operands)), default=0)
+        once = self.storage.contains(self.compute) or (self.compute.contains(self.storage) and self.compute.precision >= 2 * bits + 2)
+        if not once or len(self.operands) != 2 or not all(self.storage.contains(format) for format in self.operands):
+            return born
+        return np.where(np.isfinite(born), np.minimum(born, smaller), born)
+
     def _two_roundings(self, magnitude: Array) -> Array:
         if self.storage.contains(self.compute):
             return half_ulp(magnitude, self.compute)

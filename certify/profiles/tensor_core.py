@@ -80,6 +80,9 @@ class TensorCoreArithmetic:
         """A contraction of one product."""
         return self.dot(1, magnitude, magnitude, magnitude)
 
+    def addition(self, magnitude: Array, smaller: Array, quantum: Array | float = 0.0) -> Array:
+        return self.round(magnitude)
+
     def scaled(self, magnitude: Array) -> Array:
         return self.round(magnitude)
 

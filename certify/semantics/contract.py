@@ -33,6 +33,7 @@ Operands: TypeAlias = tuple[Enclosure | None, ...]
 Radii: TypeAlias = tuple[Array | None, ...]
 Tangents: TypeAlias = Sequence[Array | None]
 Cases: TypeAlias = npt.NDArray[np.intp]
+SlopePull: TypeAlias = Callable[[Enclosure], Sequence[Enclosure | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,10 @@ class Arithmetic(Protocol):
         """
         ...
 
+    def addition(self, magnitude: Array, smaller: Array, quantum: Array | float = 0.0) -> Array:
+        """As `round`, of the sum or difference of two computed operands of the step, the smaller of which is at most `smaller` in size."""
+        ...
+
     def scaled(self, magnitude: Array) -> Array:
         """The product, at most `magnitude`, of an operand and a power of two: exact barring overflow and underflow."""
         ...
@@ -200,6 +205,9 @@ class Rule(Protocol):
     # And `settles`: on known operands that hold NaN `value` gives what every kernel gives (comparisons, IsNaN, copies).
     # And `moved(X, D, **attributes)`: encloses f(x, c + D) - f(x, c) over X, for operands c that are known and move by D (None: does not
     # move), in rules that are linear in each operand.
+    # And `slopes(X, r, **attributes) -> SlopePull | None`, of intervals of slopes: for all x in X and |d| <= r, f being a real number all
+    # the way from x to x + d, and every multiplier a there is a matrix S with a.(f(x + d) - f(x)) = a.(S d), and S^T a lies in pull(A)
+    # for every A that holds a; A is (rows, *shape), row i of case i, and None stands where r is None. None: not for these operands.
     # And `basic`: its kernel is one basic operation, or a copy that is stored (`Arithmetic.delivered`).
     # And `floor(arithmetic, least, same, Y, **attributes)`: with least[i] at most every element of operand i, exact or computed
     # (analysis/floors), a number at most every element of the result, exact or computed; `same`: all operands are one value; Y encloses

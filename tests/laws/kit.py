@@ -22,6 +22,7 @@ from certify.number.upward import Array
 from certify.semantics.contract import Linearization
 from tests.laws.machine import E4M3, E5M2, MIXED, Exact, Machine, elementwise, exact
 from tests.laws.places import Box, Subject, as_box, enclosures, finite, part_of, point, precision, radii_of, samples
+from tests.laws.slopes import broken_slopes
 
 __all__ = ["LawBroken", "Subject", "check_rule", "elementwise", "exact", "point"]
 
@@ -151,6 +152,8 @@ def check_linearize(s: Subject, box: Box, r: Sequence[Array | None]) -> None:
     size = exact(np.broadcast_to(L.magnitude(radii), modulus.shape)[0])
     shift, radius = (exact(np.broadcast_to(a, modulus.shape)[0]) for a in (L.shift, L.radius))
     require("magnitude >= |L| r", size >= apply(matrix, r, absolute=True, shape=size.shape), where)
+    broken = broken_slopes(s, box, r)
+    require("slope intervals", broken is None, where, broken)
     for x, d in samples(s, box, r):
         check_deviation(s, L, matrix, (x, d), (shift, radius, exact(modulus[0])))
     most = (size + abs(shift) + radius) * (1 + SLACK) + mpf(2) ** -490

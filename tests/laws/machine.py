@@ -109,6 +109,10 @@ class Machine:
         fits = (magnitude <= np.ldexp(quantum, self.precision)) & (quantum >= 2 * self.underflow) & (magnitude <= self.max)
         return np.where(fits, 0.0, self._half_ulp(magnitude, self.precision))
 
+    def addition(self, magnitude: Array, smaller: Array, quantum: Array | float = 0.0) -> Array:
+        born = self.round(magnitude, quantum)
+        return np.where(np.isfinite(born), np.minimum(born, smaller), born)
+
     def scaled(self, magnitude: Array) -> Array:
         tiny = 2.0**self.emin
         born = self.round(magnitude)

@@ -67,10 +67,45 @@ def check_abs(rule: Any) -> None:
     )
 
 
+def check_quotient(rule: Any) -> None:
+    a, b = np.array([1.0, -2.0]), np.array([0.5, -1.5])
+    check_rule(rule, [((a, a + 0.25), (b, b + 0.125))], [(a, b)], oracle=elementwise(lambda x, y: x / y))
+
+
+def check_largest(rule: Any) -> None:
+    a, b = np.array([1.0, -2.0, 0.5]), np.array([0.5, -1.5, 0.5])
+    check_rule(rule, [((a, a + 0.25), (b, b + 0.25))], [(a, b)], oracle=lambda x, y: np.where(x > y, x, y))
+
+
 def test_honest_rules_pass() -> None:
     check_tanh(lookup("", "Tanh", 13))
     check_product(lookup("", "Mul", 14))
     check_abs(lookup("", "Abs", 13))
+
+
+def pulled(change: Callable[[Enclosure | None], Enclosure | None], order: int = 1) -> Callable[..., Any]:
+    """Slope intervals that `change` spoils, for operands in this order."""
+    return lambda pull, *_: lambda a: [change(part) for part in pull(a)][::order]
+
+
+@pytest.mark.parametrize(
+    ("check", "name", "tell"),
+    [
+        (check_tanh, "Tanh", pulled(lambda S: None if S is None else Enclosure(0.99 * S.lo, 0.99 * S.hi))),
+        (check_tanh, "Tanh", pulled(lambda S: None if S is None else Enclosure.point(S.mid))),
+        (check_product, "Mul", pulled(lambda S: S and Enclosure(S.lo + 0.01 * S.rad, S.hi - 0.01 * S.rad))),
+        (check_product, "Mul", lambda pull, X, r: lookup("", "Mul", 14).slopes(X, (r[0], None if r[1] is None else 0.0 * r[1]))),
+        (check_product, "Mul", lambda pull, *_: lambda a: pull(Enclosure.point(a.mid))),
+        (check_abs, "Abs", pulled(lambda S: None if S is None else Enclosure(np.maximum(S.lo, 0.0), np.maximum(S.hi, 0.0)))),
+        (check_quotient, "Div", pulled(lambda S: None if S is None else Enclosure(-S.hi, -S.lo))),
+        (check_largest, "Max", pulled(lambda S: S, -1)),
+        (check_largest, "Max", pulled(lambda S: None if S is None else Enclosure(0.6 * S.lo, 0.6 * S.hi))),
+    ],
+)
+def test_a_lie_about_slopes_is_caught(check: Callable[[Any], None], name: str, tell: Callable[..., Any]) -> None:
+    check(lookup("", name, 14 if name in ("Mul", "Div") else 13))
+    with pytest.raises(LawBroken, match="slope intervals"):
+        check(Liar(lookup("", name, 14 if name in ("Mul", "Div") else 13), "slopes", tell))
 
 
 def steeper(L: Linearization, *_: Any) -> Linearization:

@@ -35,6 +35,26 @@ def results(operation: str) -> Array:
     return np.asarray(exact[np.isfinite(exact)])
 
 
+@pytest.mark.parametrize("compute", [SMALL, DOUBLE, SHORT])
+@pytest.mark.parametrize("storage", [SMALL, SMALL.flushed()])
+def test_an_addition_errs_by_no_more_than_the_smaller_operand(compute: Format, storage: Format) -> None:
+    """All pairs of numbers; not claimed where two roundings are not one."""
+    if not storage.subnormals:
+        compute = compute.flushed()
+    every = round_to(numbers(SMALL), storage)
+    a, b = (x.ravel() for x in np.meshgrid(every, every))
+    machine = arithmetic(storage, compute)
+    smaller = np.minimum(np.abs(a), np.abs(b))
+    bound = machine.addition(np.abs(a + b), smaller)
+    off = np.abs(round_to(round_to(a + b, compute), storage) - (a + b))
+    assert (off <= bound).all()
+    assert (bound <= machine.round(np.abs(a + b))).all()
+    claimed = compute.precision != SHORT.precision
+    assert bool((bound[np.isfinite(bound)] <= smaller[np.isfinite(bound)]).all()) == claimed
+    wider = NearestArithmetic(storage, compute, compute, (storage, DOUBLE), order_named("any"), Accuracies())
+    assert np.array_equal(wider.addition(np.abs(a + b), smaller), wider.round(np.abs(a + b)))
+
+
 @pytest.mark.parametrize("operation", ["+", "*", "/", "sqrt"])
 @pytest.mark.parametrize("compute", [SMALL, DOUBLE, SHORT])
 @pytest.mark.parametrize("storage", [SMALL, SMALL.flushed()])

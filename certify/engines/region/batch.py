@@ -21,9 +21,11 @@ from certify.analysis.program import Program
 from certify.analysis.reference import at_points, enclosed, given_ranges, infinite_values
 from certify.engines.region.computed import RangedState
 from certify.engines.region.many import BoxSweep
+from certify.engines.region.slopes import slope_bounds
 from certify.engines.running import State
 from certify.number.enclosure import Enclosure, add, intersect, subtract
-from certify.number.upward import Array, add_up, lift, mul_up
+from certify.number.rounding import ulp
+from certify.number.upward import Array, add_up, down, lift, mul_up
 
 EVERY = 512  # elements of all steps together up to which every value's range is asked for, not only those that a remainder needs
 
@@ -55,6 +57,7 @@ class Errors(BoxSweep):
         super().__init__(problem, state)
         self.shifts = known
         self.unsure: dict[str, Array] = {}
+        self.moved: dict[str, Enclosure] = {}
         for name, shift in shifts.items():
             if name not in known:
                 self.centres[name], self.unsure[name] = shift.mid, shift.rad
@@ -74,6 +77,7 @@ class Errors(BoxSweep):
             return arriving
         X = tuple(None if name is None else self.problem.values[name] for name in step.operands)
         moved = step.rule.moved(X, D, **step.attributes)  # type: ignore[attr-defined]
+        self.moved[step.output] = moved
         if not np.isfinite(moved.mag).all():
             self.noise[step.output] = add_up(self.noise[step.output], moved.mag)
             return add_up(arriving, moved.mag)
@@ -115,7 +119,17 @@ def ranges(program: Program, box: Mapping[str, Enclosure], limit: float = np.inf
             sweep.refine(step.output, np.ones((1,) * values[step.output].lo.ndim, dtype=bool), limit)
             values[step.output] = _narrowed(sweep, step.output, values[step.output])
             _take(sweep, step.output, values[step.output])
-    return Problem(tuple(steps), values, program.outputs, program.inputs, {}, radii), sweep
+    return Problem(tuple(steps), values, program.outputs, program.inputs, {}, radii, _given_quanta(program, box, radii)), sweep
+
+
+def _given_quanta(program: Program, box: Mapping[str, Enclosure], radii: Mapping[str, Array]) -> dict[str, Array]:
+    """A power of two that divides every number which an input's element may be: those of its own format, or as they are stored."""
+    quanta = {}
+    for name, X in box.items():
+        held = program.formats[name] if name in radii else program.declared.get(name)
+        if held is not None:
+            quanta[name] = ulp(np.maximum(down(X.mig - radii.get(name, 0.0)), 0.0), held)
+    return quanta
 
 
 def _narrowed(sweep: BoxSweep, name: str, X: Enclosure) -> Enclosure:
@@ -160,7 +174,7 @@ def evaluate(program: Program, box: Mapping[str, Enclosure], limit: float = np.i
     """What is proved of each box; `limit` in nominal nanoseconds, for each of the two sweeps and for the outputs' functionals."""
     problem, middle = ranges(program, box, limit)
     sweep = errors(program, problem, limit)
-    bounds = {}
+    bounds, sloped = {}, slope_bounds(sweep, program.outputs)
     for name in program.outputs:
         shape = (problem.cases, *problem.values[name].shape[1:])
         if name in sweep.state.tubes and name in sweep.maps:
@@ -168,4 +182,6 @@ def evaluate(program: Program, box: Mapping[str, Enclosure], limit: float = np.i
             sweep.refine(name, np.ones((1,) * len(shape), dtype=bool), sweep.spent + limit)
         tube = sweep.state.tubes.get(name)
         bounds[name] = np.zeros(shape) if tube is None else np.array(np.broadcast_to(tube, shape))
+        if name in sloped:
+            bounds[name] = np.minimum(bounds[name], sloped[name])
     return Batch(bounds, middle, sweep)

@@ -39,8 +39,9 @@ class RangedState(State):
 
     def quantum(self, name: str | None) -> Array:
         """Of constants, that of what is stored."""
-        if name in self.stored and name not in self.quanta:
-            self.quanta[name] = quantum_of(self.stored[name].lo)
+        assert self.program is not None
+        if name is not None and name in self.program.stored and name not in self.quanta:
+            self.quanta[name] = quantum_of(self.program.stored[name])
         return super().quantum(name)
 
     def of(self, name: str) -> Enclosure:

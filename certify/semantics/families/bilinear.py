@@ -20,12 +20,12 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from certify.number.enclosure import Enclosure, add
+from certify.number.enclosure import Enclosure, add, around
+from certify.number.multipliers import contracted, product
 from certify.number.upward import UNIT_ROUNDOFF, Array, add_up, inflate, lift, mul_up
-from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, Tangents, of_cases
-from certify.semantics.families.broadcast import Shape, align, collect, spread_count
+from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, SlopePull, Tangents, of_cases
+from certify.semantics.families.broadcast import Shape, align, collect, collected, spread_count
 from certify.semantics.families.form import Extent, Form
-from certify.semantics.families.linear import around
 from certify.semantics.families.partial import ConsecutiveSums, Indexed
 from certify.semantics.families.scaled_dot import scaled_dot
 
@@ -258,6 +258,36 @@ class Bilinear:
         if r[1] is not None and not A.is_point:
             parts.append(self._absolute([A.rad, r[1]], attributes))
         return add_up(zero, *parts) if parts else zero
+
+    def slopes(self, X: Operands, r: Radii, **attributes: Any) -> SlopePull:
+        """f(x + d) - f(x) = alpha (form(d_A, B + d_B) + form(A, d_B)) + beta d_C."""
+        A, B = _factors_of(X)
+        form, (alpha, beta) = self.form, self._factors(attributes)
+        extent = form.extent(A.shape, B.shape, **attributes)
+        rank = len(extent.shape)
+        reached = B.widen(r[1])
+
+        def factor(a: Enclosure, S: Enclosure, shape: Shape, left: bool) -> Enclosure:
+            if self.pointwise:
+                return collected(product(a, S.map(lambda v: align(v, rank))), shape)
+            back, terms = (form.left, extent.left) if left else (form.right, extent.right)
+            return contracted(lambda p, s: back(p, s, shape, **attributes), a, S, terms)
+
+        def pull(a: Enclosure) -> Sequence[Enclosure | None]:
+            scaled = a if alpha == 1.0 else product(a, Enclosure.point(np.full((1,) * rank, alpha)))
+            added = a if beta == 1.0 else product(a, Enclosure.point(np.full((1,) * rank, beta)))
+            left = None if r[0] is None else factor(scaled, reached, A.shape, True)
+            right = None if r[1] is None else factor(scaled, A, B.shape, False)
+            back: list[Enclosure | None] = []
+            for C, radius in zip(X[2:], r[2:], strict=True):
+                if C is None or radius is None:
+                    back.append(None)
+                else:
+                    met = collected(added, form.addend_shape(C.shape, rank))
+                    back.append(met.reshape((met.shape[0], *C.shape[1:])))
+            return left, right, *back
+
+        return pull
 
     def moved(self, X: Operands, D: Sequence[Enclosure | None], **attributes: Any) -> Enclosure:
         """alpha form(A, D_B) + beta D_C and, where A moves, alpha form(D_A, B + D_B): form is linear in each."""

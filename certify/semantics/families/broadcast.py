@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from certify.number.enclosure import Enclosure
+from certify.number.multipliers import carried
 from certify.number.upward import Array
 
 Shape = tuple[int, ...]
@@ -43,3 +45,9 @@ def spread_count(shape: Shape, output: Shape) -> int:
     """How many output elements one element of an operand of `shape` meets by broadcasting (case axis left out)."""
     target = aligned_shape(shape, len(output))
     return int(np.prod([o for s, o in zip(target[1:], output[1:], strict=True) if s == 1], dtype=np.int64))
+
+
+def collected(a: Enclosure, shape: Shape) -> Enclosure:
+    """`collect` of an interval."""
+    terms = spread_count(shape, a.shape)
+    return carried(lambda x: collect(x, shape), a, 0 if terms <= 1 else terms)

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from certify.number.enclosure import Enclosure
-from certify.number.upward import UNIT_ROUNDOFF, Array, add_up, down, inflate, lift, up
-from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, Tangents, rounded_floor
+from certify.number.enclosure import Enclosure, around
+from certify.number.multipliers import carried
+from certify.number.upward import UNIT_ROUNDOFF, Array, add_up, inflate, lift
+from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, SlopePull, Tangents, rounded_floor
 from certify.semantics.families.broadcast import Shape
 
 
@@ -130,6 +131,22 @@ class Linear:
 
         return Linearization(push, pull, magnitude, zero, zero, max(terms, reach) + 1, terms).alike()
 
+    def slopes(self, X: Operands, r: Radii, **attributes: Any) -> SlopePull | None:
+        """L^T itself, where all coefficients of an operand are of one sign."""
+        if not (self.adds or self.basic):
+            return None
+        shapes = [x.shape for x in _given(X)]
+        _, _, reach = self.extent(shapes, **attributes)
+        terms = 0 if reach <= 1 and self.divisor is not None else reach + 1  # without a divisor, sums are scaled
+
+        def pull(a: Enclosure) -> Sequence[Enclosure | None]:
+            def part(i: int) -> Enclosure:
+                return carried(lambda x: self.transpose(x, shapes, **attributes)[i], a, terms)
+
+            return [None if radius is None else part(i) for i, radius in enumerate(r)]
+
+        return pull
+
     def moved(self, X: Operands, D: Sequence[Enclosure | None], **attributes: Any) -> Enclosure:
         """L D."""
         zeros = [Enclosure.point(np.zeros(x.shape)) if d is None else d for x, d in zip(_given(X), D, strict=True)]
@@ -175,12 +192,3 @@ def _filled(d: Tangents, shapes: Sequence[Shape]) -> list[Array]:
 def _added_exactly(x: Sequence[Array], size: Array) -> bool:
     """Integers, every partial sum of which is at most 2^53 in size: float64 adds them without rounding."""
     return float(size.max(initial=0.0)) < 2.0**53 and all(bool((v == np.rint(v)).all()) for v in x)
-
-
-def around(middle: Array, radius: Array) -> Enclosure:
-    """middle -+ radius outward; the whole line where either is not finite."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        lost = ~(np.isfinite(middle) & np.isfinite(radius))
-        lo = np.where(radius == 0.0, middle, down(middle - radius))
-        hi = np.where(radius == 0.0, middle, up(middle + radius))
-    return Enclosure(np.where(lost, -np.inf, lo), np.where(lost, np.inf, hi))

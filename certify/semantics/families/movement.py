@@ -20,8 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from certify.number.enclosure import Enclosure
+from certify.number.multipliers import carried
 from certify.number.upward import Array, add_up
-from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, Tangents, rounded_floor
+from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, SlopePull, Tangents, rounded_floor
 from certify.semantics.families.index_map import IndexMap, copied, frozen, remembered, rows_of
 
 
@@ -158,6 +159,20 @@ class Movement:
         radius = zero if open_ is None else np.where(open_, add_up(self._width(X, r, attributes), push(r)), 0.0)
         linear = Linearization(push, pull, push, zero, radius, index_map.terms if index_map.terms > 1 else 0, 1)
         return linear.alike() if index_map.rows == 1 and filled.shape[0] == 1 else linear
+
+    def slopes(self, X: Operands, r: Radii, **attributes: Any) -> SlopePull | None:
+        """L^T, which adds copies up; none where the steering may change."""
+        if not self.is_linear(X, r):
+            return None
+        linear = self.linearize(X, r, **attributes)
+
+        def pull(a: Enclosure) -> Sequence[Enclosure | None]:
+            def part(i: int) -> Enclosure:
+                return carried(lambda x: np.asarray(linear.pull(x)[i]), a, linear.terms)
+
+            return [None if radius is None else part(i) for i, radius in enumerate(r)]
+
+        return pull
 
     def _width(self, X: Operands, r: Radii, attributes: dict[str, Any]) -> Array:
         assert self.spread is not None

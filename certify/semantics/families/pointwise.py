@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from certify.number.enclosure import Enclosure, add
+from certify.number.multipliers import product
 from certify.number.upward import Array, add_up, mul_up
-from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, of_cases, rounded_floor
+from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, SlopePull, of_cases, rounded_floor
 from certify.semantics.families.critical import (
     Function,
     by_range,
@@ -117,6 +118,15 @@ class Pointwise:
             variation=_least(variation, slope, shift, radius, r[0]),
             pull_of=lambda a, cases: [of_cases(slope, cases) * a if deviates else None],
         )
+
+    def slopes(self, X: Operands, r: Radii, floors: Sequence[float] = (), **attributes: Any) -> SlopePull:
+        """The slopes of all chords within X +- r (mean value theorem), the whole line where that leaves the domain."""
+        phi, Y = self.function(**attributes), _reach(_operand(X), r[0], floors)
+        S = phi.slopes(Y)
+        if phi.outside is not None:
+            lost = phi.outside(Y.lo, Y.hi)
+            S = Enclosure(np.where(lost, -np.inf, S.lo), np.where(lost, np.inf, S.hi))
+        return lambda a: [None if r[0] is None else product(a, S)]
 
     def modulus(self, X: Operands, r: Radii, floors: Sequence[float] = (), **attributes: Any) -> Array:
         """The least of |L| r + |shift| + radius, r max |phi'|, and the width of phi's range where that was needed."""

@@ -15,11 +15,10 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from certify.number.enclosure import Enclosure
+from certify.number.enclosure import Enclosure, around
 from certify.number.upward import UNIT_ROUNDOFF, Array, add_up, inflate, mul_up
 from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, Tangents
 from certify.semantics.families.index_map import copied, frozen, remembered
-from certify.semantics.families.linear import around
 from certify.semantics.families.taps import Taps, absolute, along, spread, weighted
 
 COORDINATE_ROUNDOFF = 2.0**-24  # kernels compute coordinates and weights in fp32 or wider

@@ -19,13 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from certify.number.enclosure import Enclosure
+from certify.number.enclosure import Enclosure, around
 from certify.number.upward import UNIT_ROUNDOFF, Array, add_up, inflate, mul_up
 from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii
 from certify.semantics.families import scalar
 from certify.semantics.families.index_map import copied
 from certify.semantics.families.interpolation import ALPHA, FAR, SUMS, cells, inside, overshot, patch, points, summed, weights
-from certify.semantics.families.linear import around
 from certify.semantics.families.patches import Patch, Reader, floor, nearest
 from certify.semantics.families.sampling_slopes import Slopes
 

@@ -24,11 +24,13 @@ import numpy as np
 import numpy.typing as npt
 
 from certify.number.enclosure import Enclosure
+from certify.number.multipliers import carried, summed
 from certify.number.upward import Array, add_up, down, mul_up, up
-from certify.semantics.contract import Arithmetic, Cases, Linearization, Operands, Radii, Tangents, of_cases, rounded_floor
+from certify.semantics.contract import Arithmetic, Cases, Linearization, Operands, Radii, SlopePull, Tangents, of_cases, rounded_floor
 from certify.semantics.families.index_map import IndexMap, Indices, copied, frozen, remembered, rows_of
 
 Flags: TypeAlias = npt.NDArray[np.bool_]
+_WEIGHED = 32  # candidates up to which slopes are told
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,33 @@ class Selection:
             return pull(a, chosen, of_cases(s, cases))
 
         return Linearization(push, pull, magnitude, self.sign * race.shift, race.radius, terms, len(maps), pull_of), race
+
+    def slopes(self, X: Operands, r: Radii, **attributes: Any) -> SlopePull | None:
+        """On the way from x to x + d the gradient is a unit vector almost everywhere, that of a candidate which is largest there: its mean
+        weighs candidates that may be largest within X +- r, by at least 0, sum 1. One that alone may be has weight 1."""
+        shapes = [None if x is None else x.shape[1:] for x in X]
+        source = self.source(shapes, attributes)
+        if not 0 < source.shape[-1] <= _WEIGHED:
+            return None
+        reach = [None if x is None else x.widen(radius) for x, radius in zip(X, r, strict=True)]
+        lo, hi = _flat([None if x is None else x.lo for x in reach]), _flat([None if x is None else x.hi for x in reach])
+        least, most = (_take(v, source, -np.inf) for v in ((lo, hi) if self.sign > 0 else (-hi, -lo)))
+        may = (most >= least.max(axis=-1, keepdims=True)) & (source >= 0)
+        alone = may.sum(axis=-1) == 1
+        size = lo.shape[1]
+        maps = [IndexMap(rows_of(source[..., k]), size) for k in range(source.shape[-1])]
+
+        def share(a: Enclosure, k: int) -> Enclosure:
+            low = np.where(may[..., k], np.where(alone, a.lo, np.minimum(a.lo, 0.0)), 0.0)
+            high = np.where(may[..., k], np.where(alone, a.hi, np.maximum(a.hi, 0.0)), 0.0)
+            return carried(lambda x: maps[k].pull(rows_of(x)), Enclosure(low, high), maps[k].terms if maps[k].terms > 1 else 0)
+
+        def pull(a: Enclosure) -> Sequence[Enclosure | None]:
+            whole = summed([share(a, k) for k in range(len(maps))])
+            ends = [_parts(x, shapes, r) for x in (whole.lo, whole.hi)]
+            return [None if low is None or high is None else Enclosure(low, high) for low, high in zip(*ends, strict=True)]
+
+        return pull
 
     def rounding(
         self, X: Operands, r: Radii, arithmetic: Arithmetic, magnitude: Array, quantum: Sequence[Array | float], **attributes: Any

@@ -99,6 +99,12 @@ def _one_rounding(arithmetic: Arithmetic, sizes: Sizes) -> Array:
     return arithmetic.round(sizes.magnitude, _least_quantum(sizes.quantum))
 
 
+def _addition_rounding(arithmetic: Arithmetic, sizes: Sizes) -> Array:
+    """One addition or subtraction of the two operands."""
+    smaller = np.asarray(reduce(np.minimum, aligned(*sizes.operands)))
+    return arithmetic.addition(sizes.magnitude, smaller, _least_quantum(sizes.quantum))
+
+
 def _sum_rounding(arithmetic: Arithmetic, sizes: Sizes) -> Array:
     """n - 1 additions in any order; two operands are one addition, one operand is at most stored."""
     if sizes.terms <= 2:
@@ -183,7 +189,7 @@ def _addition(name: str, since: int) -> Linear:
         _add,
         _spread_back,
         _elementwise_extent,
-        _one_rounding,
+        _addition_rounding,
         _add_interval,
         _least_quantum,
         pointwise=True,
@@ -202,7 +208,7 @@ def _subtraction(since: int) -> Linear:
         _add,
         _subtract_back,
         _elementwise_extent,
-        _one_rounding,
+        _addition_rounding,
         _subtract_interval,
         _least_quantum,
         pointwise=True,

@@ -15,9 +15,10 @@ import numpy.typing as npt
 
 from certify.number import enclosure
 from certify.number.enclosure import Enclosure
+from certify.number.multipliers import product
 from certify.number.upward import UNIT_ROUNDOFF, Array, add_up, down, inflate, mul_up
-from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, Tangents, of_cases, register
-from certify.semantics.families.broadcast import align, broadcast_shape, collect, spread_count
+from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, SlopePull, Tangents, of_cases, register
+from certify.semantics.families.broadcast import align, broadcast_shape, collect, collected, spread_count
 
 
 def _aligned(X: Operands) -> tuple[Enclosure, Enclosure]:
@@ -160,6 +161,22 @@ class Quotient:
         usable = (low > 0.0) & np.isfinite(q0) & np.isfinite(radius)
         return np.where(usable, radius, np.where(moves | (low == 0.0), np.inf, 0.0)), usable
 
+    def slopes(self, X: Operands, r: Radii, floors: Sequence[float] = (), **_: Any) -> SlopePull:
+        """f(x + (d, e)) - f(x) = d / (b + e) - e q / (b + e), q = a / b; the whole line where b + e may be 0."""
+        a, b = _aligned(X)
+        rb = _radii(X, r, len(a.shape))[1]
+        reached = b.widen(rb)
+        if rb is not None and len(floors) and floors[1] > 0.0:
+            reached = Enclosure(np.maximum(reached.lo, np.minimum(b.lo, floors[1])), reached.hi)
+        over = enclosure.divide(Enclosure.point(np.ones((1,) * len(a.shape))), reached)
+        slope = enclosure.negative(product(enclosure.divide(a, b), over))
+
+        def pull(p: Enclosure) -> Sequence[Enclosure | None]:
+            parts = ((over, X[0], r[0]), (slope, X[1], r[1]))
+            return [None if x is None or radius is None else collected(product(p, S), x.shape) for S, x, radius in parts]
+
+        return pull
+
     def modulus(self, X: Operands, r: Radii, floors: Sequence[float] = (), **_: Any) -> Array:
         """|f(x + d) - f(x)| = |d - q e| / |b + e| <= (r_a + max|q| r_b) / (min |b| - r_b)."""
         a, b = _aligned(X)
@@ -172,14 +189,13 @@ class Quotient:
     def rounding(
         self, X: Operands, r: Radii, arithmetic: Arithmetic, magnitude: Array, quantum: Sequence[Array | float], **attributes: Any
     ) -> Array:
-        """One division; exact where the divisor is one power of two, barring underflow."""
+        """One division; exact where the divisor is one power of two, barring underflow and overflow."""
         b = _aligned(X)[1]
-        if r[1] is not None or not b.is_point or not self._divides_exactly(b.mid):
+        power = (b.lo == b.hi) & (np.abs(np.frexp(b.lo)[0]) == 0.5)
+        if r[1] is not None or not power.any():
             return arithmetic.round(magnitude)
-        return arithmetic.round(magnitude, self._shifted(quantum[0], b.mid))
-
-    def _divides_exactly(self, b: Array) -> bool:
-        return bool(np.all(np.abs(np.frexp(b)[0]) == 0.5))
+        born = arithmetic.round(magnitude, np.where(power, self._shifted(quantum[0], np.where(power, b.lo, 1.0)), 0.0))
+        return np.where(power, np.minimum(born, arithmetic.scaled(magnitude)), born)
 
     def _shifted(self, quantum: Array | float, b: Array) -> Array:
         q = np.asarray(quantum, dtype=np.float64)
