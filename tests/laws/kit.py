@@ -152,12 +152,12 @@ def check_linearize(s: Subject, box: Box, r: Sequence[Array | None]) -> None:
     size = exact(np.broadcast_to(L.magnitude(radii), modulus.shape)[0])
     shift, radius = (exact(np.broadcast_to(a, modulus.shape)[0]) for a in (L.shift, L.radius))
     require("magnitude >= |L| r", size >= apply(matrix, r, absolute=True, shape=size.shape), where)
-    broken = broken_slopes(s, box, r)
-    require("slope intervals", broken is None, where, broken)
     for x, d in samples(s, box, r):
         check_deviation(s, L, matrix, (x, d), (shift, radius, exact(modulus[0])))
     most = (size + abs(shift) + radius) * (1 + SLACK) + mpf(2) ** -490
     require("modulus <= |L| r + |shift| + radius", exact(modulus[0]) <= most, where, (modulus, L))
+    broken = broken_slopes(s, box, r)
+    require("slope intervals", broken is None, where, broken)
 
 
 def check_deviation(s: Subject, L: Linearization, matrix: list[Exact | None], at: Any, bounds: tuple[Exact, Exact, Exact]) -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 ELEMENTS, ROWS = 128, 16  # elements of all steps together, and of one output, up to which slopes are asked: larger networks
 # never won by them (ACAS Xu: the same bounds, up to a third of the boxes)
+TRIFLE = 0.01
 
 
 class Slopes:
@@ -50,8 +51,15 @@ class Slopes:
             unit = np.zeros(found.shape[1])
             unit[i] = 1.0
             row = np.broadcast_to(unit.reshape(1, *shape), (boxes, *shape))
-            found[:, i] = self.enclose(name, row).mag
+            found[:, i] = self.enclose(name, row).mag if self._worth(name, row) else np.inf
         return found.reshape(boxes, *shape)
+
+    def _worth(self, name: str, rows: Array) -> bool:
+        """Whether remainders are more than a trifle of the bound in some box: they are all that slopes can save."""
+        silent: dict[str, Array] = {}
+        order = self.sweep.ancestors(name)
+        whole = self.sweep.walk(order, self.sweep.underflow(order), name, rows, {}, silent)
+        return not bool((silent["exact"] <= TRIFLE * whole).all())
 
     def enclose(self, name: str, rows: Array) -> Enclosure:
         """Of <row, e> of the value in each box, rows (boxes, *shape)."""
