@@ -31,9 +31,8 @@ from certify.semantics.contract import SlopePull
 if TYPE_CHECKING:
     from certify.engines.region.batch import Errors
 
-ELEMENTS, ROWS = 128, 16  # elements of all steps together, and of one output, up to which slopes are asked: larger networks
-# never won by them (ACAS Xu: the same bounds, up to a third of the boxes)
-TRIFLE = 0.01
+ELEMENTS, ROWS = 128, 16  # of all steps together, and of one output, up to which slopes are asked: in larger networks they won nothing
+TRIFLE = 0.01  # a share of the bound that is not worth them
 
 
 class Slopes:
