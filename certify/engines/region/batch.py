@@ -22,7 +22,7 @@ from certify.analysis.reference import at_points, enclosed, given_ranges, infini
 from certify.engines.region.computed import RangedState
 from certify.engines.region.many import BoxSweep
 from certify.engines.region.slopes import slope_bounds
-from certify.engines.running import State
+from certify.engines.running import State, quantum_of
 from certify.number.enclosure import Enclosure, add, intersect, subtract
 from certify.number.rounding import ulp
 from certify.number.upward import Array, add_up, down, lift, mul_up
@@ -126,9 +126,11 @@ def _given_quanta(program: Program, box: Mapping[str, Enclosure], radii: Mapping
     """A power of two that divides every number which an input's element may be: those of its own format, or as they are stored."""
     quanta = {}
     for name, X in box.items():
-        held = program.formats[name] if name in radii else program.declared.get(name)
+        moved = radii.get(name)
+        held = program.declared.get(name) if moved is None else program.formats[name]
         if held is not None:
-            quanta[name] = ulp(np.maximum(down(X.mig - radii.get(name, 0.0)), 0.0), held)
+            found = ulp(X.mig if moved is None else np.maximum(down(X.mig - moved), 0.0), held)
+            quanta[name] = np.maximum(found, quantum_of(X.lo)) if moved is None and X.is_point else found
     return quanta
 
 
