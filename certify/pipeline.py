@@ -76,7 +76,7 @@ def _run(request: Request, progress: Progress, stop: Stop, files: ExitStack) -> 
         with clock("validating"):
             from certify.validate.validation import validated  # imports onnx and python-flint
 
-            observed, validation = validated(subject, profile, inputs, found, request)
+            observed, validation = validated(subject, profile, inputs, found, request, progress)
     certificate = Certificate(
         model=_model_facts(subject.source, request),
         claim=_claim(subject, profile, inputs.facts, request),

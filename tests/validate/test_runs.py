@@ -332,7 +332,7 @@ def test_a_planted_lie_exits_4_with_the_loudest_message(
 def test_the_provider_reaches_the_request(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     asked: list[str] = []
 
-    def run(request: Any, progress: Any) -> Certificate:
+    def run(request: Any, progress: Any, stop: Any = None) -> Certificate:
         asked.append(request.provider)
         raise certify.InvalidModel("enough")
 
