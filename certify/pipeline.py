@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -34,6 +35,9 @@ from certify.profiles import profile_named
 from certify.profiles.contract import Profile
 from certify.request import Progress, Request, no_progress
 from certify.workers import Workers
+
+if TYPE_CHECKING:
+    from certify.validate.attack import Sought
 
 HOST = "The reference is computed in IEEE float64, whose elementary functions on this host are within 8 ulp (16 for softmax's)."
 REWRITTEN = (
@@ -63,6 +67,13 @@ def _run(request: Request, progress: Progress, stop: Stop, files: ExitStack) -> 
         check_names(request.budgets, subject.program.outputs)
     with clock("reading the inputs"):
         inputs = inputs_for(subject.source, request, raw)
+    sought: Sought | None = None
+    if request.validate and inputs.box is not None:
+        with clock("searching the largest error"):
+            from certify.validate.validation import searched  # imports onnx and python-flint
+
+            sought = searched(subject, profile, inputs, request, progress)
+        progress = _beside(progress, sought)
     with clock("bounding the error"):
         decide = _decision_outputs(subject.graph, subject.program, request)
         witness = Witness(inputs.points) if any(path.suffix.lower() == ".witness" for path in request.outputs) else None
@@ -76,7 +87,7 @@ def _run(request: Request, progress: Progress, stop: Stop, files: ExitStack) -> 
         with clock("validating"):
             from certify.validate.validation import validated  # imports onnx and python-flint
 
-            observed, validation = validated(subject, profile, inputs, found, request, progress)
+            observed, validation = validated(subject, profile, inputs, found, request, sought)
     certificate = Certificate(
         model=_model_facts(subject.source, request),
         claim=_claim(subject, profile, inputs.facts, request),
@@ -91,6 +102,14 @@ def _run(request: Request, progress: Progress, stop: Stop, files: ExitStack) -> 
     )
     certificate = replace(certificate, timings=clock.seconds, peak_memory_bytes=_peak_memory())
     return replace(certificate, gate=judge(certificate, request.budgets, request.guarantee))
+
+
+def _beside(progress: Progress, sought: Sought | None) -> Progress:
+    """Progress that names the largest error found beside what it tells."""
+    if sought is None or not sought.largest:
+        return progress
+    largest = max(sought.largest.values())
+    return lambda stage, fraction: progress(f"{stage}, error found {largest:.4g}" if ":" in stage else stage, fraction)
 
 
 def _bounded(

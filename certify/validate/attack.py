@@ -105,6 +105,17 @@ def hunt(
     return [field.domain.inputs(best.rows) for best in found.best], found.tried
 
 
+@dataclass(frozen=True)
+class Sought:
+    """What a search found before anything was confirmed: points (rows of the domain), the largest error of each output."""
+
+    field: Arena
+    rows: Array
+    tried: int
+    said: str
+    largest: dict[str, float]
+
+
 def attack(
     target: Target,
     profile: Profile,
@@ -114,29 +125,50 @@ def attack(
     points: int | None = None,
     progress: Progress = no_progress,
 ) -> Attack:
-    """Search boxes, (1, *shape) by input, for the largest error of each output in any of them; `bounds` are (1, *shape) by output.
+    """Search boxes, and confirm what was found against the bounds, (1, *shape) by output. As `seek` and `settle`."""
+    sizes = {name: x.size for name, x in bounds.items()}
+    return settle(target, profile, request, seek(target, profile, request, boxes, sizes, points, progress), bounds)
+
+
+def seek(
+    target: Target,
+    profile: Profile,
+    request: Request,
+    boxes: Sequence[Mapping[str, Enclosure]],
+    sizes: Mapping[str, int],
+    points: int | None = None,
+    progress: Progress = no_progress,
+) -> Sought:
+    """Search boxes, (1, *shape) by input, for the largest error of each output in any of them; sizes: elements by output.
 
     points: how many the search tries; None: as many as take a few seconds. The request's seed decides them, and its number of
-    samples are drawn and confirmed besides. Raises ValidationUnavailable where a box holds no input of the model's formats.
+    samples are drawn besides. Raises ValidationUnavailable where a box holds no input of the model's formats.
     """
     field, domains = arena(target, profile, request, boxes[0]), _domains(target, boxes)
     drawn = drawn_from(domains, request.samples, request.seed)
-    rows, tried, said = drawn, 0, f"not run: search for the largest error: {field.refused}"
-    if field.bench is not None:
-        found = _found(field.bench, domains, bounds, field.points() if points is None else points, request.seed, progress)
-        tried, rows = sum(x.tried for x in found), _distinct([drawn, *_ranked(found)])
-        said = f"search for the largest error: {tried:,} points tried in {field.bench.name}, the worst confirmed"
-    confirm = field.domain.inputs(rows)
-    checked = confirmed(target, profile, request, confirm, len(rows), bounds)
+    if field.bench is None:
+        return Sought(field, drawn, 0, f"not run: search for the largest error: {field.refused}", {})
+    found = _found(field.bench, domains, sizes, field.points() if points is None else points, request.seed, progress)
+    tried, rows = sum(x.tried for x in found), _distinct([drawn, *_ranked(found)])
+    said = f"search for the largest error: {tried:,} points tried in {field.bench.name}, the worst confirmed"
+    names = [name for name, size in sizes.items() if size]
+    largest = {name: max(float(x.best[k].scores.max(initial=0.0)) for x in found) for k, name in enumerate(names)}
+    return Sought(field, rows, tried, said, largest)
+
+
+def settle(target: Target, profile: Profile, request: Request, sought: Sought, bounds: Mapping[str, Array]) -> Attack:
+    """Confirm what a search found, by every conforming run, against the bounds, (1, *shape) by output."""
+    field, confirm = sought.field, sought.field.domain.inputs(sought.rows)
+    checked = confirmed(target, profile, request, confirm, len(sought.rows), bounds)
     seen = checked.observed if field.bench is None else _measured(field.bench, confirm, checked)
     return Attack(
         {name: np.fmax.reduce(x, axis=0, keepdims=True) for name, x in seen.items()},
         {name: _attained(name, x, confirm) for name, x in seen.items() if x.size and not np.isnan(x).all()},
-        tried,
+        sought.tried,
         len(checked.runs),
         checked.violations,
         confirm,
-        f"{checked.runtime}; {said}",
+        f"{checked.runtime}; {sought.said}",
         checked.reference,
     )
 
@@ -155,10 +187,10 @@ def drawn_from(domains: Sequence[Domain], count: int, seed: int) -> Array:
 
 
 def _found(
-    tried: Bench, domains: Sequence[Domain], bounds: Mapping[str, Array], points: int, seed: int, progress: Progress
+    tried: Bench, domains: Sequence[Domain], sizes: Mapping[str, int], points: int, seed: int, progress: Progress
 ) -> tuple[Found, ...]:
     """What each domain's share of the points finds."""
-    sizes = {name: x.size for name, x in bounds.items() if x.size}
+    sizes = {name: size for name, size in sizes.items() if size}
     elements = [(name, k) for name, size in sizes.items() for k in range(size)] if sum(sizes.values()) <= WATCHED else []
     objectives = [largest_error(name) for name in sizes]
     watched = [element_error(name, k) for name, k in elements]

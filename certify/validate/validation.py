@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+
+import numpy as np
 
 from certify.analysis.target import Target
 from certify.certificate.contract import Validation
 from certify.data import Inputs
 from certify.engines.answer import Answer
-from certify.number.enclosure import Enclosure
 from certify.number.upward import Array
 from certify.profiles.contract import Profile
-from certify.request import Progress, Request, no_progress
-from certify.validate.attack import attack
+from certify.request import Progress, Request
+from certify.validate.attack import Sought, seek, settle
 from certify.validate.compare import compare
 from certify.validate.confirm import subject_of
 from certify.validate.reference import Trajectory, exact_problem, reference_for
@@ -20,16 +21,25 @@ from certify.validate.runs import perform
 from certify.validate.runtime import ValidationUnavailable
 
 
+def searched(target: Target, profile: Profile, inputs: Inputs, request: Request, progress: Progress) -> Sought | None:
+    """What a search for the largest error in the region finds; None where no point of it can be had."""
+    sizes = {name: int(np.prod(target.graph.values[name].shape)) for name in target.program.outputs}
+    try:
+        return seek(target, profile, request, inputs.boxes, sizes, progress=progress)
+    except ValidationUnavailable:
+        return None
+
+
 def validated(
-    target: Target, profile: Profile, inputs: Inputs, found: Answer, request: Request, progress: Progress = no_progress
+    target: Target, profile: Profile, inputs: Inputs, found: Answer, request: Request, sought: Sought | None = None
 ) -> tuple[dict[str, Array], Validation]:
     """The largest observed error by output, (cases, *shape), NaN where no run covered the case, and the account of the runs.
 
-    A region is searched for its largest error (attack): its one case holds the largest of all.
+    A region's one case holds the largest error of all that `searched` found in it (attack).
     """
     bounds = {name: bounds.total for name, bounds in found.outputs.items()}
     if inputs.box is not None:
-        return _attacked(target, profile, inputs.boxes, bounds, request, progress)
+        return _attacked(target, profile, sought, bounds, request)
     program, points, cases = target.exact, inputs.points, inputs.facts.cases
     trajectory = Trajectory(
         {name: bounds.reference for name, bounds in found.outputs.items()},
@@ -44,15 +54,12 @@ def validated(
 
 
 def _attacked(
-    target: Target,
-    profile: Profile,
-    boxes: Sequence[Mapping[str, Enclosure]],
-    bounds: Mapping[str, Array],
-    request: Request,
-    progress: Progress,
+    target: Target, profile: Profile, sought: Sought | None, bounds: Mapping[str, Array], request: Request
 ) -> tuple[dict[str, Array], Validation]:
+    if sought is None:
+        return {}, Validation("nothing could be run; not run: the box holds no input of the model's own formats", "none", 0)
     try:
-        found = attack(target, profile, request, boxes, bounds, progress=progress)
+        found = settle(target, profile, request, sought, bounds)
     except ValidationUnavailable as reason:
         return {}, Validation(f"nothing could be run; not run: {reason}", "none", 0)
     account = Validation(found.runtime, found.reference, found.runs, found.violations, found.tried, found.attained)
