@@ -251,9 +251,9 @@ def test_a_region_is_attacked_at_points_with_references_of_their_own() -> None:
 def falsified(monkeypatch: pytest.MonkeyPatch, change: Any) -> Certificate:
     original = validation.validated
 
-    def validated(subject: Any, profile: Any, inputs: Any, found: Answer, request: Any) -> Any:
+    def validated(subject: Any, profile: Any, inputs: Any, found: Answer, *rest: Any) -> Any:
         change(found)
-        return original(subject, profile, inputs, found, request)
+        return original(subject, profile, inputs, found, *rest)
 
     monkeypatch.setattr(validation, "validated", validated)
     return certified(perceptron())
