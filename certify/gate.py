@@ -22,7 +22,8 @@ def judge(certificate: Certificate, budgets: Sequence[Budget], weakest: str = "a
     """
     results = tuple(_judge(budget, certificate) for budget in budgets)
     alarm = _alarms(certificate)
-    exceeded = [_exceeded(result) for result in results if result.verdict == "exceeded"]
+    region = bool(certificate.decisions)
+    exceeded = [_exceeded(result, region) for result in results if result.verdict == "exceeded"]
     exceeded += [f"hazard {h.rule} at node {h.node!r}: {h.message}" for h in certificate.hazards if h.severity == "error"]
     unbounded = [f"budget {result.spec}: no finite bound" for result in results if result.verdict == "no finite bound"]
     too_weak = _too_weak(certificate.guarantee, weakest)
@@ -62,9 +63,13 @@ def _alarms(certificate: Certificate) -> list[str]:
     ]
 
 
-def _exceeded(result: BudgetResult) -> str:
+def _exceeded(result: BudgetResult, region: bool) -> str:
     if result.spec.endswith("argmax"):
-        return f"budget {result.spec}: {words.plural(round(result.value), 'decision')} may flip"
+        count = round(result.value)
+        what = (
+            words.plural(count, "sub-box is", "sub-boxes are") + " not stable" if region else f"{words.plural(count, 'decision')} may flip"
+        )
+        return f"budget {result.spec}: {what}"
     return f"budget {result.spec}: the bound is {words.above(result.value)}"
 
 
@@ -94,6 +99,8 @@ def _too_weak(guarantee: Guarantee, weakest: str) -> str | None:
 
 
 def _judge(budget: Budget, certificate: Certificate) -> BudgetResult:
+    if budget.kind == "argmax" and certificate.decisions:
+        return _judge_region(budget, certificate)
     outputs = list(_concerned(budget, certificate))
     if budget.kind == "argmax":
         return _judge_decisions(budget, outputs)
@@ -114,6 +121,22 @@ def _judge_decisions(budget: Budget, outputs: list[OutputResult]) -> BudgetResul
     return BudgetResult(budget.spec, float(len(unstable)), "exceeded" if answered else "no finite bound")
 
 
+def _judge_region(budget: Budget, certificate: Certificate) -> BudgetResult:
+    """Within if every sub-box is stable; `value` counts those that are not."""
+    found = [decision for name, decision in certificate.decisions.items() if budget.output in (None, name)]
+    if not found:
+        raise _undecided(budget)
+    unstable = sum(decision.unstable for decision in found)
+    return BudgetResult(budget.spec, float(unstable), "exceeded" if unstable else "within")
+
+
+def _undecided(budget: Budget) -> UsageError:
+    return UsageError(
+        f"--budget {budget.spec}: no output here is decided by argmax; it takes a floating-point output whose last axis has"
+        " two classes or more"
+    )
+
+
 def _concerned(budget: Budget, certificate: Certificate) -> Iterable[OutputResult]:
     """The outputs that a budget is about. Raises UsageError if there are none."""
     check_names([budget], certificate.outputs)
@@ -122,8 +145,5 @@ def _concerned(budget: Budget, certificate: Certificate) -> Iterable[OutputResul
         return found
     decided = [output for output in found if output.decision]
     if not decided:
-        raise UsageError(
-            f"--budget {budget.spec}: no output here is decided by argmax; it takes a floating-point output whose last axis has"
-            " two classes or more, at points"
-        )
+        raise _undecided(budget)
     return decided

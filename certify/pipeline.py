@@ -22,6 +22,8 @@ from certify.data import Inputs, inputs_for, read
 from certify.engines.answer import Answer, answer
 from certify.engines.parallel import processors
 from certify.engines.region.answer import Region, region_answer
+from certify.engines.region.decided import RegionDecision
+from certify.engines.region.decided import decide as region_decisions
 from certify.engines.region.limits import Limits, Stop, never
 from certify.engines.region.proof import prove
 from certify.engines.region.search import Map as Spread
@@ -43,6 +45,7 @@ HOST = "The reference is computed in IEEE float64, whose elementary functions on
 REWRITTEN = (
     "{} on this kind of processor rewrites the model at level {} into the graph analysed here, and runs convolutions as inner products."
 )
+READ = 1024  # elements of an output up to which its decisions over a region are looked at without a budget that names them
 LATER_ENGINES = ("sketch", "probabilistic", "sampled")
 
 
@@ -80,6 +83,7 @@ def _run(request: Request, progress: Progress, stop: Stop, files: ExitStack) -> 
         limits = Limits(request.time_limit, request.boxes, stop)
         with Workers(request, request.jobs or processors()) as spread:
             stated = _stated(subject, profile, inputs, request, limits, progress, spread)
+            decisions = _decided(subject, inputs, request, decide, limits, progress, spread)
             found, region = _bounded(subject, inputs, request, decide, witness, limits, progress, spread)
     observed: dict[str, Array] = {}
     validation: Validation | None = None
@@ -99,6 +103,7 @@ def _run(request: Request, progress: Progress, stop: Stop, files: ExitStack) -> 
         witness=None if witness is None else witness.arrays,
         region=region,
         stated=stated,
+        decisions=decisions,
     )
     certificate = replace(certificate, timings=clock.seconds, peak_memory_bytes=_peak_memory())
     return replace(certificate, gate=judge(certificate, request.budgets, request.guarantee))
@@ -125,9 +130,25 @@ def _bounded(
     if inputs.box is None or request.engine == "running":
         keep = None if witness is None else witness.add
         pairs = problems(subject.program, inputs, subject.exact)
-        return answer(pairs, inputs.facts.cases, request.engine, decide, progress, keep), None
+        return answer(pairs, inputs.facts.cases, request.engine, decide if inputs.box is None else [], progress, keep), None
     enough = {name: limit for name in subject.program.outputs if (limit := _enough(request, name)) is not None}
     return region_answer(subject.program, inputs.boxes, limits.share(1.0), enough, progress, spread)
+
+
+def _decided(
+    subject: Target,
+    inputs: Inputs,
+    request: Request,
+    names: list[str],
+    limits: Limits,
+    progress: Progress,
+    spread: Spread,
+) -> dict[str, RegionDecision]:
+    """Where in a region rounding may change a decision: in half of the time that is left if a budget asks, else in a twentieth."""
+    if inputs.box is None or not names:
+        return {}
+    asked = any(budget.kind == "argmax" for budget in request.budgets)
+    return region_decisions(subject.program, inputs.boxes, names, limits.share(0.5 if asked else 0.05), progress, spread)
 
 
 def _stated(
@@ -210,9 +231,10 @@ def _decision_outputs(graph: ModelGraph, program: Program, request: Request) -> 
     for name in program.outputs:
         shape = graph.values[name].shape
         named = name in asked or None in asked
-        if program.formats[name] is not None and shape and shape[-1] >= 2 and (named or len(shape) in (2, 3)):
+        few = not request.region or int(np.prod(shape)) <= READ
+        if program.formats[name] is not None and shape and shape[-1] >= 2 and (named or (few and len(shape) in (2, 3))):
             found.append(name)
-    return [] if request.region else found
+    return found
 
 
 def _model_facts(graph: ModelGraph, request: Request) -> ModelFacts:

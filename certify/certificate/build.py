@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from certify.certificate import schema
 from certify.certificate.contract import Attained, Certificate, Claim, Gate, NodeResult, OutputResult, Validation
-from certify.certificate.region import region
+from certify.certificate.region import decision, region
 from certify.certificate.stated import stated
 from certify.number.upward import Array
 from certify.version import __version__
@@ -31,6 +31,7 @@ def document(certificate: Certificate) -> schema.Document:
         timings=schema.Timings({stage: float(s) for stage, s in certificate.timings.items()}, certificate.peak_memory_bytes),
         region=None if certificate.region is None else region(certificate.region),
         property=None if certificate.stated is None else stated(certificate.stated),
+        decisions=[decision(name, found) for name, found in certificate.decisions.items()],
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from certify.engines.contract import Guarantee
 from certify.engines.region.answer import Region
+from certify.engines.region.decided import RegionDecision
 from certify.engines.region.proof import Proof
 from certify.number.upward import Array
 
@@ -315,6 +316,7 @@ class Certificate:
     """All that is claimed and found. `gate` is None until budgets were judged (certify.gate.judge).
 
     region:  how a region was split, and what its worst parts are; None for points.
+    decisions: by output that is read by argmax, where in a region rounding may change it.
     stated:  what became of a VNN-LIB file's property; None without one.
     witness: what `certify check` needs to prove the bounds again, by key (certificate.witness); None unless asked for.
     """
@@ -334,6 +336,7 @@ class Certificate:
     witness: Mapping[str, np.ndarray[Any, Any]] | None = None
     region: Region | None = None
     stated: PropertyResult | None = None
+    decisions: Mapping[str, RegionDecision] = field(default_factory=dict)
 
     def save(self, path: str | Path) -> None:
         """Write a report, its format by suffix (.json, .npz, .witness), aside and then renamed.

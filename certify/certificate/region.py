@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from certify.certificate import schema
 from certify.engines.region.answer import Region, SubBox
+from certify.engines.region.decided import RegionDecision
 from certify.engines.region.map import Map
 from certify.number.upward import Array
 
 LISTED = 64  # elements of an input whose intervals are listed one by one
+MERGED = 256  # intervals of undecided inputs that are listed
 
 
 def region(found: Region) -> schema.Region:
@@ -17,6 +19,28 @@ def region(found: Region) -> schema.Region:
         for name in found.lower
     ]
     return schema.Region(found.boxes, found.asked, found.ended, outputs)
+
+
+def decision(output: str, found: RegionDecision) -> schema.RegionDecision:
+    """The document's account of the decisions over a region."""
+    worst = [
+        schema.UndecidedBox(x.kind, x.margin_reals, x.margin_executions, {name: intervals(x.lo[name], x.hi[name]) for name in x.lo})
+        for x in found.worst
+    ]
+    merged = None if found.intervals is None else [(str(x.kind), x.lo, x.hi) for x in found.intervals[:MERGED]]
+    return schema.RegionDecision(
+        output,
+        found.boxes,
+        found.asked,
+        found.ended,
+        {str(kind): count for kind, count in found.count.items()},
+        {str(kind): share for kind, share in found.share.items()},
+        found.constant,
+        found.constant_reals,
+        worst,
+        found.width,
+        merged,
+    )
 
 
 def _sub_box(box: SubBox) -> schema.SubBox:

@@ -263,6 +263,35 @@ class Property(msgspec.Struct, frozen=True, omit_defaults=True):
     witness: Counterexample | None = None
 
 
+class UndecidedBox(msgspec.Struct, frozen=True):
+    """A sub-box as in SubBox that is not stable, and lower bounds of the winner's margin in it. `kind` as in RegionDecision."""
+
+    kind: str
+    margin_reals: float
+    margin_executions: float
+    box: dict[str, list[list[float]]]
+
+
+class RegionDecision(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Decisions over a region: sub-boxes are "stable", or "rounding" may flip some, or the "reals" may not be constant there.
+
+    `count` of sub-boxes and `share` of their volume by kind. `constant`: one winner everywhere, in every execution; `constant_reals`.
+    `intervals` ([kind, lo, hi], `width` in all) merges what is not stable, where one input element varies; at most 256 are listed.
+    """
+
+    output: str
+    boxes: int
+    asked: int
+    ended: str
+    count: dict[str, int]
+    share: dict[str, float]
+    constant: bool
+    constant_reals: bool
+    worst: list[UndecidedBox]
+    width: float | None = None
+    intervals: list[tuple[str, float, float]] | None = None
+
+
 class Document(msgspec.Struct, frozen=True):
     """The whole certificate without its arrays; reports are rendered from this alone."""
 
@@ -281,6 +310,7 @@ class Document(msgspec.Struct, frozen=True):
     timings: Timings
     region: Region | None = None
     property: Property | None = None
+    decisions: list[RegionDecision] = []
 
 
 def encode(document: Document) -> bytes:

@@ -13,7 +13,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from certify.certificate.schema import Decisions, Document, GateVerdict, Node, Output, Property
+from certify.certificate.schema import Decisions, Document, GateVerdict, Node, Output, Property, RegionDecision
 from certify.report import words
 
 SHOWN = 10
@@ -58,6 +58,8 @@ def render(document: Document, console: Console, verbose: bool = False) -> None:
     limit = None if verbose else SHOWN
     if document.property is not None:
         console.print(_property(document.property))
+    for decision in document.decisions:
+        console.print(_region_decision(decision))
     for output in document.outputs:
         console.print(_output(output, document, limit))
     sections = (_region(document), _budgets(gate), _lost(document), _hazards(document), _nodes(document.nodes, limit))
@@ -152,6 +154,16 @@ def _region(document: Document) -> Padding | None:
         grid.add_row("", where)
         if 0.0 < output.lower < output.worst[0].bound:
             grid.add_row("", Text(f"splitting further would leave about {words.near(output.lower)} of it", style="dim"))
+    return Padding(grid, (1, 1, 0, 1))
+
+
+def _region_decision(found: RegionDecision) -> Padding:
+    grid = _rows()
+    stable = found.count["stable"] == found.boxes
+    grid.add_row("decisions", Text(words.decided(found), style="green" if stable else "yellow"))
+    grid.add_row("split", Text(f"{words.plural(found.boxes, 'sub-box', 'sub-boxes')}, {words.by_kind(found)}; {found.ended}"))
+    if found.intervals is not None and found.width is not None and not stable:
+        grid.add_row("", Text(f"{words.plural(len(found.intervals), 'interval')} not stable, {words.near(found.width)} wide in all"))
     return Padding(grid, (1, 1, 0, 1))
 
 

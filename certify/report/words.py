@@ -6,7 +6,20 @@ import math
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
 
-from certify.certificate.schema import AsRun, Attained, Claim, Counterexample, Document, Inputs, Model, Output, Property, Region, SubBox
+from certify.certificate.schema import (
+    AsRun,
+    Attained,
+    Claim,
+    Counterexample,
+    Document,
+    Inputs,
+    Model,
+    Output,
+    Property,
+    Region,
+    RegionDecision,
+    SubBox,
+)
 
 SHOWN = 8  # numbers of an input that the report spells out
 GUARANTEES = {
@@ -74,6 +87,21 @@ STATED = {
 def stated(found: Property) -> str:
     """What became of a property, in a sentence."""
     return STATED[found.verdict]
+
+
+def decided(found: RegionDecision) -> str:
+    """What becomes of the argmax of an output over a region, in a sentence."""
+    if found.count["stable"] == found.boxes:
+        one = "the same in the whole region" if found.constant else "known in every part of the region"
+        return f"of {found.output}: {one}, in every conforming execution"
+    over = ", one and the same over the reals," if found.constant_reals else ""
+    return f"of {found.output}:{over} rounding may flip some"
+
+
+def by_kind(found: RegionDecision) -> str:
+    """How much of the region is stable, and what of the rest."""
+    said = {"stable": "stable", "rounding": "where rounding may flip it", "reals": "where the reals may not be constant"}
+    return ", ".join(f"{found.count[kind]:,} {text} ({found.share[kind]:.2%})" for kind, text in said.items() if found.count[kind])
 
 
 def counterexample(found: Counterexample) -> str:

@@ -26,7 +26,7 @@ def test_the_fields_of_the_schema() -> None:
     found = plain("certified")
     assert set(found) == {
         "schema", "tool", "model", "claim", "guarantee", "failure_probability", "outputs", "nodes", "hazards", "lost", "validation",
-        "gate", "timings", "region", "property",
+        "gate", "timings", "region", "property", "decisions",
     }  # fmt: skip
     assert found["schema"] == "certify/1"
     assert set(found["tool"]) == {"name", "version"}

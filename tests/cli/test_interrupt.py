@@ -57,7 +57,7 @@ def test_ctrl_c_gives_the_bound_of_a_region_so_far(tmp_path: Path, root: Path) -
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr is not None
-        while "splitting" not in process.stderr.readline():
+        while "deciding" not in process.stderr.readline():
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=120)

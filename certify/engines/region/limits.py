@@ -45,9 +45,10 @@ class Limits:
     def _search(self, search: Search, progress: Progress | None, state: Callable[[], str]) -> str:
         for count in search.rounds():
             elapsed = time.monotonic() - self.started
+            asked = self.stop(True)  # before anyone is told that there is a result to ask for
             if progress is not None:
                 progress(f"{state()}, {count:,} sub-boxes", min(1.0, elapsed / max(self.seconds, 1e-9)))
-            if self.stop(True):
+            if asked:
                 return INTERRUPTED
             if self.boxes is not None and count >= self.boxes:
                 return "limit of sub-boxes"

@@ -1,0 +1,61 @@
+"""Where rounding may add a false crossing of p_0 and p_1 of the bundled fp network, x_0 in [-0.2, 0.2].
+
+Writes crossings.md: `python benchmarks/crossings.py [SECONDS]`, SECONDS for each format.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from certify import pipeline
+from certify.engines.region.decided import RegionDecision
+from certify.request import Budget, Request
+
+HERE = Path(__file__).resolve().parent
+MODEL = HERE.parent / "models" / "residual_softmax.onnx"
+BOX = (
+    "(declare-const X_0 Real)(declare-const X_1 Real)(declare-const X_2 Real)(declare-const Y_0 Real)(declare-const Y_1 Real)"
+    "(assert (<= -0.2 X_0 0.2))(assert (= X_1 0))(assert (= X_2 0))"
+)
+FORMATS = ("fp32", "tf32", "bf16")
+HEADER = """# False crossings
+
+The bundled network `residual_softmax.onnx` over x_0 in [-0.2, 0.2], x_1 = x_2 = 0: where may rounding change which of p_0 and p_1 is
+larger? Outside the intervals every sub-box is stable: proved of every execution that conforms to profile wide. Shares are of the box:
+in sub-boxes where rounding may flip, no true crossing lies; where the reals may not be constant one may. Made by
+`python benchmarks/crossings.py {seconds:g}`, so many seconds a format at most, on 2 cores; splitting further isolates more.
+
+| format | intervals | total width | stable | rounding may flip | the reals may not be constant | sub-boxes | seconds |
+|---|---|---|---|---|---|---|---|
+"""
+
+
+def isolated(dtype: str, seconds: float) -> RegionDecision:
+    """The decision of the network over the box."""
+    with tempfile.TemporaryDirectory() as folder:
+        stated = Path(folder) / "crossings.vnnlib"
+        stated.write_text(BOX)
+        request = Request(MODEL, dtype=dtype, vnnlib=stated, budgets=(Budget("argmax", "argmax"),), time_limit=2 * seconds, validate=False)
+        return next(iter(pipeline.run(request).decisions.values()))
+
+
+def main() -> None:
+    """Write the table."""
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 30.0
+    rows = []
+    for dtype in FORMATS:
+        start = time.monotonic()
+        found = isolated(dtype, seconds)
+        assert found.intervals is not None
+        assert found.width is not None
+        shares = [f"{share:.2%}" for share in found.share.values()]
+        cells = (dtype, len(found.intervals), f"{found.width:.4g}", *shares, found.boxes)
+        rows.append("| " + " | ".join(map(str, cells)) + f" | {time.monotonic() - start:.0f} |\n")
+    (HERE / "crossings.md").write_text(HEADER.format(seconds=seconds) + "".join(rows))
+
+
+if __name__ == "__main__":
+    main()
