@@ -1,6 +1,6 @@
 """Where rounding may add a false crossing of p_0 and p_1 of the bundled fp network, x_0 in [-0.2, 0.2].
 
-Writes crossings.md: `python benchmarks/crossings.py [SECONDS]`, SECONDS for each format.
+Writes crossings.md: `python benchmarks/crossings.py [SECONDS]`, SECONDS for the decisions of each format.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ HEADER = """# False crossings
 The bundled network `residual_softmax.onnx` over x_0 in [-0.2, 0.2], x_1 = x_2 = 0: where may rounding change which of p_0 and p_1 is
 larger? Outside the intervals every sub-box is stable: proved of every execution that conforms to profile wide. Shares are of the box:
 in sub-boxes where rounding may flip, no true crossing lies; where the reals may not be constant one may. Made by
-`python benchmarks/crossings.py {seconds:g}`, so many seconds a format at most, on 2 cores; splitting further isolates more.
+`python benchmarks/crossings.py {seconds:g}`, so many seconds a format for the decisions and as many for its bounds, on 2 cores;
+splitting further isolates more.
 
 | format | intervals | total width | stable | rounding may flip | the reals may not be constant | sub-boxes | seconds |
 |---|---|---|---|---|---|---|---|
