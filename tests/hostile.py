@@ -25,7 +25,12 @@ class Hostile(Simulator):
 
     def _step(self, step: Step, operands: list[Any], order: Order) -> Any:
         storage, arithmetic, rule = self._formats[step.output], step.arithmetic, step.rule
-        ordinary = isinstance(arithmetic, NearestArithmetic) and rule.pointwise and rule.domain == "" and arithmetic.compute.name != "fp64"
+        ordinary = (
+            isinstance(arithmetic, NearestArithmetic)
+            and rule.pointwise
+            and (rule.domain == "" or rule.name == "Square")
+            and arithmetic.compute.name != "fp64"
+        )
         if storage is None or not ordinary:
             return super()._step(step, operands, order)
         assert isinstance(arithmetic, NearestArithmetic)

@@ -315,6 +315,8 @@ class _Binder:
         entered = [self._convert(kernel, name, storage, node) if i < 2 else name for i, name in enumerate(operands)]
         formats = [None if name is None else self.formats[name] for name in entered]
         arithmetic: Arithmetic = ExactArithmetic() if storage is None else self.profile.arithmetic(kernel, formats, storage, inner)
+        if (rule.domain, rule.name) == ("", "Mul") and entered[0] == entered[1]:
+            rule, operands, entered = lookup("certify", "Square", 1), operands[:1], entered[:1]
         held = INTEGERS.get(self.elements.get(output, 0))
         integral = all(name is None or self.formats[name] is None for name in operands)
         if held is not None and (integral or rule.name.startswith("Integer")):  # the exponents of IntegerPow may be floats

@@ -135,7 +135,7 @@ def test_rounded_squares(what: str) -> None:
 
     x = np.array([1.5, -0.25, 0.0, 3.0])
     check_rule(
-        lookup("certify", "Square", 1),
+        lookup("certify", "RootOfSquare", 1),
         [((x, x + 0.5),)],
         [(x,), (np.array([2.0**-12, -(2.0**-16), 5e-324]),)],
         oracle=elementwise(lambda v: mpf(v)),

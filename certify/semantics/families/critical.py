@@ -28,6 +28,7 @@ class Curve:
               second order. A function of the lower end gives the next turns above it (periodic functions: all that a
               period holds).
     relative: in ulps; it and `absolute` are numbers or functions of x. limits: f never leaves them.
+    enclosed: x -> an enclosure of f(x), in the place of margins, for functions that float64 often computes exactly.
     """
 
     f: Callable[[Array], Array]
@@ -35,9 +36,12 @@ class Curve:
     relative: float | Callable[[Array], Array] = 8.0
     absolute: float | Callable[[Array], Array] = 2.0**-1020
     limits: tuple[float, float] = (-np.inf, np.inf)
+    enclosed: Callable[[Array], Enclosure] | None = None
 
     def at(self, x: Array) -> Enclosure:
         """Encloses f(x); the limits where f is NaN."""
+        if self.enclosed is not None:
+            return self.enclosed(x)
         with np.errstate(all="ignore"):
             y = np.asarray(self.f(x), dtype=np.float64)
             relative = self.relative(x) if callable(self.relative) else self.relative

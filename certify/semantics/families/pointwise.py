@@ -46,6 +46,13 @@ def selection(arithmetic: Arithmetic, kernel: str, reach: Enclosure, magnitude: 
     return copied(arithmetic, magnitude, [quantum])
 
 
+def multiplication(
+    arithmetic: Arithmetic, kernel: str, reach: Enclosure, magnitude: Array, quantum: Array | float, **attributes: Any
+) -> Array:
+    """x x, one multiplication."""
+    return arithmetic.round(magnitude, squared(quantum))
+
+
 def nothing(quantum: Array | float, **attributes: Any) -> Array | float:
     return 0.0 * np.asarray(quantum)
 
@@ -53,6 +60,14 @@ def nothing(quantum: Array | float, **attributes: Any) -> Array | float:
 def keep(quantum: Array | float, **attributes: Any) -> Array | float:
     """What divides x divides -x, |x| and 0."""
     return quantum
+
+
+def squared(quantum: Array | float, **attributes: Any) -> Array | float:
+    """What divides x, squared, divides x^2; powers of two have an exact square, or one that underflows to 0, which claims nothing."""
+    q = np.asarray(quantum, dtype=np.float64)
+    with np.errstate(under="ignore", over="ignore"):
+        square = q * q
+    return np.where(np.isfinite(square), square, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +102,7 @@ class Pointwise:
     @property
     def basic(self) -> bool:
         """A selection stores what it copied."""
-        return self.born is selection
+        return self.born in (selection, multiplication)
 
     def enclose(self, X: Operands, **attributes: Any) -> Enclosure:
         """The range of phi over X; the limits of phi where X leaves its domain or touches a singularity."""

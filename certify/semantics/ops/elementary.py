@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from certify.number.enclosure import Enclosure, square
 from certify.number.upward import Array
 from certify.semantics.contract import register
 from certify.semantics.families import scalar
 from certify.semantics.families.critical import Curve, Function, Kink, Mask
-from certify.semantics.families.pointwise import Pointwise, keep, selection
+from certify.semantics.families.pointwise import Pointwise, keep, multiplication, selection, squared
 
 LOOSE = 2.0**-44  # absolute margin of slopes of order 1: it only meets deviations, never values
 _WAVE = 2.0**26  # beyond it float64 does not hold the turns of sin well enough
@@ -187,6 +188,13 @@ ERF = Function(
 
 # --- powers ---
 
+SQUARE = Function(
+    Curve(lambda x: x * x, (0.0,), limits=(0.0, np.inf), enclosed=lambda x: square(Enclosure.point(x))),
+    _exact(lambda x: 2.0 * x),
+    constant(2.0),
+    "+",
+)
+
 
 def _power(x: Any, p: float) -> Any:
     if scalar.is_object(x):
@@ -243,6 +251,8 @@ register(
     Pointwise("Sqrt", 6, scalar.sqrt, lambda: SQRT, least=lambda low: math.sqrt(max(low, 0.0)), heeds_floor=True),
     Pointwise("Reciprocal", 6, lambda x: 1 / x, lambda: RECIPROCAL, least=_least_reciprocal, heeds_floor=True),
     Pointwise("Pow", 1, power, of_power, domain="certify", least=_least_power, heeds_floor=True),
+    # What Mul is on one operand twice (analysis/bind): its parabola is known, its kernel is still one multiplication.
+    Pointwise("Square", 1, lambda x: x * x, lambda: SQUARE, born=multiplication, divisor=squared, domain="certify", least=lambda low: 0.0),
     Pointwise("Sin", 7, scalar.sin, lambda: SIN),
     Pointwise("Cos", 7, scalar.cos, lambda: COS),
     Pointwise("Tan", 7, scalar.tan, lambda: TAN),

@@ -71,13 +71,13 @@ def normalizer(e: Expansion, *, norm: str = "MAX") -> Parts:
     elif norm == "L1":
         by = w.put("ReduceSum", w.put("Abs", x), **last)
     elif norm == "L2":
-        x = w.put("Square", x, domain="certify")
+        x = w.put("RootOfSquare", x, domain="certify")
         by = w.put("Sqrt", w.put("ReduceSum", w.put("Mul", x, x), **last))
     else:
         raise UnsupportedOperator(f"its norm is {norm!r}")
     y = w.put("Div", x, by)
     if norm == "L2":
-        y = w.put("Square", y, domain="certify")
+        y = w.put("RootOfSquare", y, domain="certify")
     w.put("Store", y, domain="certify", output=e.outputs[0] or e.name("output"))
     return w.parts
 
@@ -227,7 +227,7 @@ def refused(reason: str) -> Callable[..., Parts]:
 _ML, _X = "ai.onnx.ml", ("X",)
 
 register(
-    Delivery("Square", born_square),
+    Delivery("RootOfSquare", born_square),
     Discrete("KeyPosition", 1, _X, position, positions, domain="certify"),
     Composite("Scaler", 1, _X, scaler, domain=_ML),
     Composite("Normalizer", 1, _X, normalizer, domain=_ML),
