@@ -1,7 +1,7 @@
 """Which input element a sub-box is cut along: the one whose width costs most.
 
 For the functional at stake with multipliers a_k, step k adds |a_k| (beta_k + rho_k) to the bound. With p_ik the variation of value k
-over the box along input element i, to first order, its rounding beta_k shrinks with the value's size by about p_ik / max |v_k|, and its
+over the box along input element i, its rounding beta_k shrinks with the value's size by about p_ik / max |v_k|, and its
 remainder rho_k in the share p_ik / sum_j p_jk. No bound depends on this choice.
 """
 
@@ -24,7 +24,7 @@ def effects(middle: BoxSweep, bounding: BoxSweep, target: str, rows: Array, layo
     if len(layout.columns) > PUSHED:
         return slopes(middle, target, rows, layout)
     weights = _weights(bounding, target, rows)
-    variations = [_variation(middle, layout, column) for column in range(len(layout.columns))]
+    variations = _variations(middle, layout)
     found = np.zeros((rows.shape[0], len(layout.columns)))
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         for name, (born, left_over) in weights.items():
@@ -60,22 +60,43 @@ def _weights(sweep: BoxSweep, target: str, rows: Array) -> dict[str, tuple[Array
     return found
 
 
-def _variation(sweep: BoxSweep, layout: Layout, column: int) -> dict[str, Array]:
-    """The first-order change of every value as one input element goes from the middle to its end."""
+def _variations(sweep: BoxSweep, layout: Layout) -> list[dict[str, Array]]:
+    """For each column, about how far every value goes as that input element goes from the middle to its end.
+
+    To first order. What a step's linear map misses on one side only is added, in the share that the column has in how far the step's
+    operands go: a square around 0 has no slope, but goes up by r^2.
+    """
+    moved = [_start(sweep, layout, column) for column in range(len(layout.columns))]
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        for step in sweep.problem.steps:
+            linear = sweep.maps.get(step.output)
+            if linear is None:
+                continue
+            names = [name if name in sweep.state.tubes else None for name in step.operands]
+            given = [[None if name is None else one.get(name) for name in names] for one in moved]
+            sizes = [sum((_total(x) for x in some if x is not None), np.zeros(1)) for some in given]
+            whole = np.maximum(sum(sizes, np.zeros(1)), np.finfo(np.float64).tiny)
+            missed = np.where(linear.radius <= 1.001 * np.abs(linear.shift), 2.0 * np.abs(linear.shift), 0.0)
+            for one, some, size in zip(moved, given, sizes, strict=True):
+                if any(x is not None for x in some):
+                    pushed = linear.push(some)
+                    share = np.asarray(size / whole).reshape(-1, *(1,) * (missed.ndim - 1))
+                    one[step.output] = pushed + np.where(pushed < 0.0, -missed, missed) * share
+    return moved
+
+
+def _start(sweep: BoxSweep, layout: Layout, column: int) -> dict[str, Array]:
+    """The input of the column, with how far that element goes, and 0 elsewhere."""
     source, element = layout.columns[column]
     radius = sweep.problem.radii[source]
     start = np.zeros((radius.shape[0], int(np.prod(radius.shape[1:]))))
     start[:, element] = radius.reshape(radius.shape[0], -1)[:, element]
-    moved = {source: start.reshape(radius.shape)}
-    with np.errstate(invalid="ignore", over="ignore"):
-        for step in sweep.problem.steps:
-            linear = sweep.maps.get(step.output)
-            if linear is None or not any(name in moved for name in step.operands if name is not None):
-                continue
-            given = [None if name is None or name not in sweep.state.tubes else moved.get(name) for name in step.operands]
-            if any(x is not None for x in given):
-                moved[step.output] = linear.push(given)
-    return moved
+    return {source: start.reshape(radius.shape)}
+
+
+def _total(x: Array) -> Array:
+    """(cases or 1,): the sum of magnitudes."""
+    return np.asarray(np.nan_to_num(np.abs(x), nan=0.0, posinf=1e300).reshape(x.shape[0], -1).sum(axis=1))
 
 
 def slopes(sweep: BoxSweep, target: str, rows: Array, layout: Layout) -> Array:
