@@ -73,6 +73,22 @@ def test_tf32_rounds_the_factors_at_nodes_of_their_own_and_leaves_the_addend() -
     assert found.stored["b"] is found.exact["b"]
 
 
+@pytest.mark.parametrize("kind", ["float", "int32"])
+def test_a_product_of_a_value_with_itself_is_a_square(kind: str) -> None:
+    """Of the same node and the same arithmetic; other products, and quotients, stay what they are."""
+    text = f"""
+    <ir_version: 9, opset_import: ["" : 17]>
+    g ({kind}[N, 2] x, {kind}[N, 2] w) => ({kind}[N, 2] y) {{ a = Mul(x, x)  b = Mul(x, w)  c = Identity(x)  d = Mul(c, x)
+    e = Add(a, b)  y = Add(e, d) }}
+    """
+    found = {step.output: step for step in program(text, "bf16" if kind == "float" else None).steps}
+    assert [(found[name].rule.name, found[name].kind) for name in "abd"] == [("Square", "Mul"), ("Mul", "Mul"), ("Mul", "Mul")]
+    assert found["a"].operands == ("x",)
+    assert found["a"].arithmetic == found["b"].arithmetic
+    x = np.array([[[-3.0, 5.0]]])
+    assert found["a"].rule.value(x, **found["a"].attributes).tolist() == [[[9.0, 25.0]]]
+
+
 COMPOSITES = {
     "LayerNormalization": "y = LayerNormalization(x, s, b)",
     "InstanceNormalization": "y = InstanceNormalization(x, s, b)",

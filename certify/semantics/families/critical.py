@@ -92,6 +92,7 @@ class Function:
     curvature: one sign per piece between `bends`: "+" convex, "-" concave, "0" straight; "" if it isn't known.
     bends:     where the sign changes (kinks are exact, others within 2^-51 relative).
     outside:   (lo, hi) -> True where [lo, hi] touches a singularity or leaves the domain; None: never.
+    quadratic: phi' is a straight line, so that the slope of a chord is phi' at its middle.
     """
 
     value: Curve
@@ -101,6 +102,7 @@ class Function:
     bends: tuple[float, ...] = ()
     kinks: tuple[Kink, ...] = ()
     outside: Callable[[Array, Array], Mask] | None = None
+    quadratic: bool = False
 
     def slopes(self, Y: Enclosure) -> Enclosure:
         """Encloses every slope of a chord within Y, so also phi' where it exists (mean value theorem, piece by piece)."""

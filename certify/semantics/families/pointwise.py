@@ -135,9 +135,12 @@ class Pointwise:
         )
 
     def slopes(self, X: Operands, r: Radii, floors: Sequence[float] = (), **attributes: Any) -> SlopePull:
-        """The slopes of all chords within X +- r (mean value theorem), the whole line where that leaves the domain."""
+        """The slopes of all chords within X +- r (mean value theorem), the whole line where that leaves the domain.
+
+        The middle of a chord from x in X to x + d, |d| <= r, lies in X +- r / 2.
+        """
         phi, Y = self.function(**attributes), _reach(_operand(X), r[0], floors)
-        S = phi.slopes(Y)
+        S = phi.slopes(_reach(_operand(X), mul_up(0.5, r[0])) if phi.quadratic and r[0] is not None else Y)
         if phi.outside is not None:
             lost = phi.outside(Y.lo, Y.hi)
             S = Enclosure(np.where(lost, -np.inf, S.lo), np.where(lost, np.inf, S.hi))

@@ -193,6 +193,7 @@ SQUARE = Function(
     _exact(lambda x: 2.0 * x),
     constant(2.0),
     "+",
+    quadratic=True,
 )
 
 
