@@ -51,8 +51,8 @@ def rows() -> Iterator[Row]:
 
 def run(row: Row, dtype: str, seconds: float) -> Result:
     if isinstance(row.box, tuple):
-        return certified(row.model, dtype, row.box, seconds, profile=None)
-    return certified(row.model, dtype, None, seconds, profile=None, vnnlib=row.box)
+        return certified(row.model, dtype, row.box, seconds, profile=None, jobs=os.cpu_count())
+    return certified(row.model, dtype, None, seconds, profile=None, vnnlib=row.box, jobs=os.cpu_count())
 
 
 def main() -> None:
