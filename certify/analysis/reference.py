@@ -14,6 +14,7 @@ storage. Their difference is the conversion error, computed instead of bounded.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +23,7 @@ import numpy as np
 from certify.analysis.guarded import Guarded
 from certify.analysis.problem import Problem, Step
 from certify.analysis.program import Program
+from certify.analysis.relations import producers_of, related
 from certify.number.enclosure import Enclosure
 from certify.number.rounding import half_ulp, round_to
 from certify.number.upward import Array, up
@@ -52,7 +54,7 @@ def at_points(
     infinite = infinite_values(values)
     done = []
     for step in steps:
-        step, Y = enclosed(step, values, infinite, True)
+        step, Y = enclosed(step, values, infinite)
         done.append(step)
         z = Y.mid
         values[step.output] = Enclosure.point(z)
@@ -100,9 +102,10 @@ def over_region(program: Program, box: dict[str, Enclosure]) -> Problem:
     """The problem whose values are the ranges of the exact model over the box, by interval propagation."""
     values, radii = given_ranges(program, box)
     infinite = infinite_values(values)
+    producers = producers_of(program.steps)
     steps = []
     for step in program.steps:
-        step, values[step.output] = enclosed(step, values, infinite, False)
+        step, values[step.output] = enclosed(step, values, infinite, producers)
         steps.append(step)
     return Problem(tuple(steps), values, program.outputs, program.inputs, {}, radii)
 
@@ -138,17 +141,20 @@ def infinite_values(values: dict[str, Enclosure]) -> set[str]:
     return {name for name, X in values.items() if np.isinf(X.lo).any() or np.isinf(X.hi).any()}
 
 
-def enclosed(step: Step, values: dict[str, Enclosure], infinite: set[str], points: bool) -> tuple[Step, Enclosure]:
+def enclosed(
+    step: Step, values: dict[str, Enclosure], infinite: set[str], producers: Mapping[str, Step] | None = None
+) -> tuple[Step, Enclosure]:
     """The step and its enclosure; guarded where its rule has no word on infinities and meets a number that may really be one.
 
+    producers: for ranges, the step of every value, which tells how operands are related (analysis/relations); None at points.
     `infinite` names the values that may hold one, and grows. (Elsewhere an infinite end means an unknown finite number.)
     """
     met = bool(infinite.intersection(step.operands))
     word = getattr(step.rule, "infinities", "none")
-    speaks = word == "always" or (word == "points" and points)
+    speaks = word == "always" or (word == "points" and producers is None)
     rule: Any = step.rule if speaks or not met else Guarded(step.rule)
     step = replace(step, rule=rule)
     Y = step.rule.enclose(tuple(None if name is None else values[name] for name in step.operands), **step.attributes)
     if met and speaks and (np.isinf(Y.lo).any() or np.isinf(Y.hi).any()):
         infinite.add(step.output)
-    return step, Y
+    return step, Y if producers is None or infinite else related(step, producers, values, Y)

@@ -19,6 +19,7 @@ import numpy as np
 from certify.analysis.problem import Problem, Step
 from certify.analysis.program import Program
 from certify.analysis.reference import at_points, enclosed, given_ranges, infinite_values
+from certify.analysis.relations import producers_of
 from certify.engines.region.computed import RangedState
 from certify.engines.region.many import BoxSweep
 from certify.engines.region.slopes import slope_bounds
@@ -104,7 +105,7 @@ def ranges(program: Program, box: Mapping[str, Enclosure], limit: float = np.inf
     middle = at_points(program, program.exact, mids, rads, settle=False)
     sweep = BoxSweep(middle, State(middle, rounding=False))
     every = sum(int(X.lo[0].size) for X in middle.values.values()) <= EVERY
-    infinite = infinite_values(values)
+    infinite, producers = infinite_values(values), producers_of(program.steps)
     steps = []
     for thin, step in zip(middle.steps, program.steps, strict=True):
         sweep.prepare(thin, limit)
@@ -112,7 +113,7 @@ def ranges(program: Program, box: Mapping[str, Enclosure], limit: float = np.inf
             if name in middle.produced:
                 values[name] = _narrowed(sweep, name, values[name])
         sweep.enter(thin, limit)
-        step, values[step.output] = enclosed(step, values, infinite, False)
+        step, values[step.output] = enclosed(step, values, infinite, producers)
         steps.append(step)
         _take(sweep, step.output, values[step.output])
         if step.output in sweep.state.tubes and (step.output in program.outputs or (every and not getattr(step.rule, "copies", False))):

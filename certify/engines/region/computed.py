@@ -10,11 +10,14 @@ delivers fl(f(x^)), which lies between fl(lo) and fl(hi). What values and tubes 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from certify.analysis.problem import Step
 from certify.analysis.program import Program
+from certify.analysis.relations import producers_of, related_computed
 from certify.engines.running import State, quantum_of
 from certify.number.enclosure import Enclosure, intersect
 from certify.number.upward import Array
@@ -55,11 +58,22 @@ class RangedState(State):
                 self.computed[name] = X.widen(self.tubes.get(name))
         return self.computed[name]
 
+    @cached_property
+    def producers(self) -> dict[str, Step]:
+        """The step of every value."""
+        return producers_of(self.problem.steps)
+
+    def _copied(self, name: str) -> npt.NDArray[np.bool_]:
+        """In which boxes the step that computes the value errs by nothing, (boxes or 1,)."""
+        local = self.local.get(name)
+        return np.zeros(1, dtype=bool) if local is None else np.asarray(~local.reshape(local.shape[0], -1).any(axis=1))
+
     def magnitude(self, step: Step, reached: Array) -> Array:
         """The smaller of what values and tubes say and of the range over computed operands, which it notes."""
         if not getattr(step.rule, "basic", False):
             return reached
         Y = step.rule.enclose(tuple(None if name is None else self.of(name) for name in step.operands), **step.attributes)
+        Y = related_computed(step, self.producers, self.of, self._copied, Y)
         self.exact[step.output] = Y
         return np.minimum(reached, Y.mag)
 
