@@ -169,9 +169,11 @@ class Graph:
 
     def squared(self, name: str, x: str) -> bool:
         """`name` is x x."""
-        step = self.made(name, "Mul", "Pow")
+        step = self.made(name, "Square", "Mul", "Pow")
         if step is None:
             return False
+        if _operator(step) == "Square":
+            return self.operands(step) == [x]
         if _operator(step) == "Pow":
             return step.attributes.get("exponent") == 2.0 and self.operands(step) == [x]
         return self.operands(step) == [x, x]
@@ -273,7 +275,7 @@ def _difference(graph: Graph, step: Step) -> Iterator[Fact]:
 
 def _is_variance(graph: Graph, a: str, b: str) -> bool:
     """a = E[x^2] and b = E[x]^2 over the same groups, which are not empty, delivered in the same shape."""
-    mean_square, product = graph.made(a, "ReduceMean"), graph.made(b, "Mul", "Pow")
+    mean_square, product = graph.made(a, "ReduceMean"), graph.made(b, "Square", "Mul", "Pow")
     if mean_square is None or product is None:
         return False
     m = graph.operands(product)[0]
