@@ -11,12 +11,20 @@ import pytest
 
 import certify
 import certify.pipeline
+from certify.analysis.bind import bind
 from certify.certificate.build import document
 from certify.certificate.contract import Certificate
 from certify.certificate.schema import encode
+from certify.engines.region.boxes import Layout
 from certify.engines.region.decided import RegionDecision
+from certify.engines.region.deciding import Deciding
 from certify.engines.region.many import BoxSweep
+from certify.engines.region.search import Asked
 from certify.errors import UsageError
+from certify.graph.load import load
+from certify.number.enclosure import Enclosure
+from certify.number.formats import format_named
+from certify.profiles import profile_named
 from certify.request import Budget, Request
 from tests.graph.build import parsed
 
@@ -90,6 +98,21 @@ def test_forgotten_roundings_are_caught(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(BoxSweep, "pairs", forgetful)
     assert any(faults(asked(crossing(offset), 0.5, 2.0, boxes=3000).decisions["y"], offset, 0.5, 2.0) for offset in (1.01, 1.47))
+
+
+def test_what_no_cut_makes_stable_waits() -> None:
+    """Of two boxes of one size, the one whose winner leads by less than executions lose is cut after the other, and is still cut alone."""
+    program = bind(load(crossing(1.01)), profile_named("wide", format_named("fp16"), None, "any"))
+    layout = Layout.of(program, [{"x": Enclosure(np.array([[[0.5]]]), np.array([[[2.0]]]))}])
+    question = Deciding(program, layout, ("y",))
+    lo, hi = np.array([[0.5], [1.012]]), np.array([[0.9], [1.02]])
+    found = question.ask(Asked(lo, hi, np.zeros(2, dtype=np.intp), question.told))
+    assert list(question.winners(found, "y")[:, 0]) == [1.0, 0.0]
+    assert list(found.notes[:, 1]) == [1.0, 0.0]
+    found.values[:, 1] = 1.0
+    found.hi[:] = found.lo + 0.25
+    assert question.urgency(found)[0] > question.urgency(found)[1] == 0.0
+    assert question.urgency(found.take(np.array([1])))[0] > 0.0
 
 
 def test_several_inputs_and_processes_agree(root: Path) -> None:

@@ -92,13 +92,7 @@ def decide(
             return f"deciding: {question.volume(known)[question.undecided(known)].sum():.2%} undecided"
 
         ended = limits.search(search, progress, state)
-    found, column = {}, 0
-    for k, name in enumerate(names):
-        rows = question.shapes[name][0]
-        winners = search.known.notes[:, column : column + rows]
-        found[name] = _decision(question, search, 2 * k, winners, ended)
-        column += rows
-    return found
+    return {name: _decision(question, search, 2 * k, question.winners(search.known, name), ended) for k, name in enumerate(names)}
 
 
 def _decision(question: Deciding, search: Search, column: int, winners: Array, ended: str) -> RegionDecision:

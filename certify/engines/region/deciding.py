@@ -4,7 +4,9 @@ With t the winner at the box's middle, it is if the lower end of y_t - y_j over 
 j. A box whose exact winner is proved constant, and is proved to be every execution's too, is *stable*. Where only the former is
 proved *rounding* may flip the decision; elsewhere the *reals* themselves may not be constant.
 
-A box's deficit is the largest of -(lower end of y_t - y_j) over its rows and rivals, for executions at least that of the reals.
+A box's deficit is the largest of -(lower end of y_t - y_j) over its rows and rivals, for executions at least that of the reals. Cutting
+it can make a part stable only where the upper end of each difference is above what executions lose of it: where it is not, other boxes
+are cut first.
 """
 
 from __future__ import annotations
@@ -24,10 +26,14 @@ from certify.engines.region.sizes import Sizes
 from certify.number.upward import Array
 
 UNKNOWN = -1.0  # the winner of a row in a box where it is not proved
+HOPELESS, CONSTANT = 1 / 16, 1 / 256  # what volume counts where no part can become stable, and where the reals are constant besides
+WAITS = 1 / 4  # a share of what is most urgent, below which a box waits
 
 
 class Deciding:
-    """values: (n, 2 outputs), the deficits of the reals, then of executions, of each output. notes: the winner of each row of each output.
+    """values: (n, 2 outputs), the deficits of the reals, then of executions, of each output.
+
+    notes: of each output the winner of each row, then whether a part can become stable.
 
     names: the outputs asked about. work: as in `ErrorBounds`.
     """
@@ -55,15 +61,15 @@ class Deciding:
         batch = evaluate(self.program, self.layout.enclosures(boxes.lo, boxes.hi), self.work * count)
         values, notes, costs = [], [], np.zeros_like(boxes.lo)
         for name in self.names:
-            deficits, winners, worst = self._output(batch, name, count)
+            deficits, noted, worst = self._output(batch, name, count)
             values.append(deficits)
-            notes.append(winners)
+            notes.append(noted)
             if name in batch.middle.maps and name in batch.middle.state.tubes:
                 costs += slopes(batch.middle, name, worst, self.layout)
         return Known(boxes.lo, boxes.hi, np.concatenate(values, axis=1), costs, np.concatenate(notes, axis=1), boxes.part)
 
     def _output(self, batch: Batch, name: str, count: int) -> tuple[Array, Array, Array]:
-        """Deficits (n, 2), winners (n, rows), and the row of the worst difference (n, *shape)."""
+        """Deficits (n, 2), what is noted (n, rows + 1), and the row of the worst difference (n, *shape)."""
         rows, classes = self.shapes[name]
         shape = batch.bounding.problem.values[name].lo.shape[1:]
         z = batch.middle.problem.values[name].mid.reshape(-1, rows, classes)
@@ -77,12 +83,20 @@ class Deciding:
         found = functionals(batch, name, box, index.reshape(-1), each.reshape(-1, *shape))
         reals = -found.exact.lo.reshape(count, rows, classes - 1)
         executions = np.maximum(-found.computed.lo.reshape(count, rows, classes - 1), reals)
-        proved = reals.max(axis=2) < 0.0
+        lost = np.nan_to_num(executions - reals, nan=np.inf)
+        hope = found.exact.hi.reshape(lost.shape) > lost
+        winners = np.where(reals.max(axis=2) < 0.0, top, UNKNOWN)
         flat = executions.reshape(count, -1)
         worst = flat.argmax(axis=1)
         chosen = index.reshape(count, -1)[np.arange(count), worst]
         deficits = np.stack([reals.reshape(count, -1).max(axis=1), flat.max(axis=1)], axis=1)
-        return deficits, np.where(proved, top.astype(np.float64), UNKNOWN), each[chosen].reshape(-1, *shape)
+        noted = np.concatenate([winners, hope.reshape(count, -1).all(axis=1, keepdims=True)], axis=1)
+        return deficits, noted, each[chosen].reshape(-1, *shape)
+
+    def winners(self, known: Known, name: str) -> Array:
+        """(n, rows) of this output."""
+        start = sum(self.shapes[other][0] + 1 for other in self.names[: self.names.index(name)])
+        return known.notes[:, start : start + self.shapes[name][0]]
 
     def undecided(self, known: Known) -> npt.NDArray[np.bool_]:
         """(n,): whether some execution may decide otherwise than the reals, or these may not be constant."""
@@ -99,9 +113,14 @@ class Deciding:
         """Nothing is learnt."""
 
     def urgency(self, known: Known) -> Array:
-        """The volume of what is undecided."""
-        return np.where(self.undecided(known), self.volume(known), 0.0)
+        """The volume of what is undecided, less of it where cutting makes no part stable; what is far smaller than the largest waits."""
+        reals, executions = known.values[:, 0::2], known.values[:, 1::2]
+        hope = known.notes[:, np.cumsum([self.shapes[name][0] + 1 for name in self.names]) - 1] > 0.0
+        weight = np.where(hope, 1.0, np.where(reals >= 0.0, HOPELESS, CONSTANT))
+        found = self.volume(known) * np.where(executions >= 0.0, weight, 0.0).max(axis=1)
+        return np.where(found >= WAITS * found.max(initial=0.0), found, 0.0)
 
     def gained(self, before: Known, left: Known, right: Known) -> Array:
         """What share of the box's volume was decided."""
-        return np.asarray(np.clip(1.0 - (self.urgency(left) + self.urgency(right)) / self.volume(before), 0.0, 1.0))
+        left_over = [np.where(self.undecided(part), self.volume(part), 0.0) for part in (left, right)]
+        return np.asarray(np.clip(1.0 - (left_over[0] + left_over[1]) / self.volume(before), 0.0, 1.0))
