@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from certify.number.upward import Array
 from tests.laws.machine import exact
 from tests.laws.places import Box, Subject, enclosures, finite, samples
 
+APART = 11  # of the pairs (x, d) that other laws draw, every eleventh: another place, moved another way each time
+
 
 def broken_slopes(s: Subject, box: Box, r: Sequence[Array | None]) -> Any:
     """What contradicts the law at one box and one tuple of radii (no case axis); None if nothing does."""
@@ -21,14 +24,14 @@ def broken_slopes(s: Subject, box: Box, r: Sequence[Array | None]) -> Any:
     pull = None if told is None else told(X, radii, **s.attributes)
     if pull is None:
         return None
-    unbounded = any(a is not None and np.isinf(a).any() for a in r)
-    with mp.workprec(mp.prec + (2200 if unbounded else 0)):  # what is drawn within an infinite radius goes up to HUGE
-        return _contradiction(s, pull, box, r)
+    if any(a is not None and np.isinf(a).any() for a in r):
+        return None  # no walk goes through an infinite tube (engines/region/slopes)
+    return _contradiction(s, pull, box, r)
 
 
 def _contradiction(s: Subject, pull: Any, box: Box, r: Sequence[Array | None]) -> Any:
     rng = s.rng()
-    for x, d in samples(s, box, r):
+    for x, d in islice(samples(s, box, r), 0, None, APART):
         before = [None if a is None else exact(a) for a in x]
         after = [a if a is None or b is None else np.asarray(a + exact(b), dtype=object) for a, b in zip(before, d, strict=True)]
         change = np.asarray(s.f(after) - s.f(before), dtype=object)
