@@ -64,9 +64,9 @@ class Arena:
     bench: Bench | None
     refused: str = ""
 
-    def points(self, work: float = WORK) -> int:
+    def points(self, work: float | None = None) -> int:
         """How many points are tried for so much work."""
-        return 0 if self.bench is None else int(np.clip(work / self.bench.seconds, FEWEST, MOST))
+        return 0 if self.bench is None else int(np.clip((WORK if work is None else work) / self.bench.seconds, FEWEST, MOST))
 
 
 def arena(target: Target, profile: Profile, request: Request, box: Mapping[str, Enclosure]) -> Arena:
