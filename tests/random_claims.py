@@ -31,6 +31,11 @@ from tests.random_graphs import TABLED, random_graph
 
 DTYPES = (None, "fp64", "fp32", "fp32", "tf32", "fp16", "fp16", "bf16", "bf16", "fp8e4m3", "fp8e5m2")
 PROFILES = ("wide", "wide", "wide", "ieee", "ieee", "ort-cpu", *(f"tensor-core-{x}" for x in ("v100", "a100", "ada", "h100", "b200")))
+FITTING = {  # formats that profiles have, where they have not all
+    "ort-cpu": (None, "fp64", "fp32"),
+    "tensor-core-v100": (None, "fp32", "fp16"),
+    "tensor-core-a100": (None, "fp32", "tf32", "fp16", "bf16"),
+}
 SUMMATIONS = ("any", "any", "any", "pairwise", "blocked:3", "sequential")
 
 
@@ -63,6 +68,8 @@ def random_claim(seed: int) -> Claim:
     generator = np.random.default_rng([seed, 1])
     dtype = DTYPES[int(generator.integers(len(DTYPES)))]
     profile = PROFILES[int(generator.integers(len(PROFILES)))]
+    if seed >= TABLED and dtype not in FITTING.get(profile, DTYPES):
+        dtype = FITTING[profile][int(generator.integers(len(FITTING[profile])))]
     accumulate = dtype if profile in ("ieee", "wide") and generator.random() < 0.3 else None
     summation = SUMMATIONS[int(generator.integers(len(SUMMATIONS)))]
     engine = "running" if generator.random() < 0.15 else "auto"

@@ -16,6 +16,7 @@ MICROSOFT = (
     *("SkipSimplifiedLayerNormalization", "MultiHeadAttention", "Attention", "RotaryEmbedding", "DynamicQuantizeMatMul", "MatMulNBits"),
     *("MatMulIntegerToFloat", "QLinearAdd", "QLinearMul", "QLinearSigmoid", "QLinearLeakyRelu", "QLinearConcat", "QGemm", "QLinearWhere"),
     *("QLinearGlobalAveragePool", "QLinearAveragePool", "GroupQueryAttention", "QuantizeLinear", "DequantizeLinear"),
+    *("QLinearConv", "DynamicQuantizeLSTM", "EmbedLayerNormalization"),
 )
 LEARNT = (
     *("Scaler", "Normalizer", "Binarizer", "Imputer", "LabelEncoder", "OneHotEncoder", "ArrayFeatureExtractor", "FeatureVectorizer"),
@@ -36,7 +37,11 @@ def scalar(s: Sketch, *values: float, kind: Any = np.float32) -> str:
 
 
 def microsoft(s: Sketch, op: str) -> None:
-    if op in ("DequantizeLinear", "MatMulIntegerToFloat") or (op.startswith("Q") and op != "QuickGelu"):
+    if op == "DynamicQuantizeLSTM":
+        _recurrent(s, op)
+    elif op == "EmbedLayerNormalization":
+        _embedded(s, op)
+    elif op in ("DequantizeLinear", "MatMulIntegerToFloat") or (op.startswith("Q") and op != "QuickGelu"):
         _quantized(s, op)
     elif "MatMul" in op or op in ("FusedGemm", "FusedConv"):
         _product(s, op)
@@ -87,7 +92,9 @@ def _product(s: Sketch, op: str) -> None:
                 scalar(s, 0, 2, kind=np.int8),
             ]
         case "MatMulNBits":
-            inputs = [x, s.constant(s.generator.integers(0, 256, (3, 1, 8)).astype(np.uint8)), s.constant(np.float32([0.1, 0.02, 1.5]))]
+            blocks = -(-n // 16)
+            scales = s.generator.choice(np.float32([0.1, 0.02, 1.5]), 3 * blocks)
+            inputs = [x, s.constant(s.generator.integers(0, 256, (3, blocks, 8)).astype(np.uint8)), s.constant(scales)]
             more = {"K": n, "N": 3, "bits": 4, "block_size": 16}
         case _:
             more = {"alpha": float(s.one_of(1.0, 0.125, 0.3)), "transB": s.one_of(0, 1)}
@@ -118,7 +125,7 @@ def _attention(s: Sketch, op: str) -> None:
 
 def _quantized(s: Sketch, op: str) -> None:
     """Quantized before, dequantized after."""
-    x = floats(s, rank=4 if "Pool" in op else 2)
+    x = floats(s, rank=4 if "Pool" in op or "Conv" in op else 2)
     shape, kind = s.shape(x), int(TensorProto.UINT8)
     scale, zero = scalar(s, 0.1, 0.03, 0.5), scalar(s, 0, 128, 255, kind=np.uint8)
     ends = [scalar(s, 0.1, 0.02), scalar(s, 0, 128, kind=np.uint8)]
@@ -135,6 +142,9 @@ def _quantized(s: Sketch, op: str) -> None:
             inputs = [q, w, scale, scalar(s, 0.02), zero, scalar(s, 1, kind=np.int8)]
             s.add(op, inputs, domain=MS, gives=[(FLOAT, (shape[0], 3))])
             return
+        case "QLinearConv":
+            kernel = s.constant(s.generator.integers(-128, 128, (2, shape[1], 1, 1)).astype(np.int8))
+            made, result = [*made, kernel, scalar(s, 0.02), scalar(s, 0, 3, kind=np.int8)], (shape[0], 2, *shape[2:])
         case "QLinearAdd" | "QLinearMul":
             made += [s.one_of(q, other), scalar(s, 0.1, 0.02), scalar(s, 0, 128, kind=np.uint8)]
         case "QLinearLeakyRelu":
@@ -155,6 +165,29 @@ def _quantized(s: Sketch, op: str) -> None:
     if min(result) < 1:
         raise ValueError("empty")
     s.add("DequantizeLinear", [y, *ends])
+
+
+def _recurrent(s: Sketch, op: str) -> None:
+    x = floats(s, rank=3)
+    steps, batch, size = s.shape(x)
+    direction = s.one_of("forward", "reverse", "bidirectional")
+    ways, hidden = 2 if direction == "bidirectional" else 1, 2
+    w, r = (s.constant(s.generator.integers(-64, 64, (ways, n, 4 * hidden)).astype(np.int8)) for n in (size, hidden))
+    ends = [s.constant(np.full(ways, v, kind)) for v, kind in ((0.02, np.float32), (0, np.int8), (0.01, np.float32), (3, np.int8))]
+    bias = s.weights((ways, 8 * hidden), FLOAT, "normal") if s.chance(0.5) else ""
+    gives: list[tuple[int, Shape | None]] = [(FLOAT, (steps, ways, batch, hidden)), (FLOAT, (ways, batch, hidden))]
+    s.add(op, [x, w, r, bias, "", "", "", "", *ends], domain=MS, gives=gives, hidden_size=hidden, direction=direction)
+
+
+def _embedded(s: Sketch, op: str) -> None:
+    """Rows of tables, chosen by constants; a tensor of the graph shifts the result."""
+    x = floats(s, rank=3)
+    b, n, d = s.shape(x)
+    ids = [s.constant(s.generator.integers(0, top, (b, n)).astype(np.int32)) for top in (5, 2)]
+    tables = [s.weights((size, d), FLOAT) for size in (5, n + 1, 2)]
+    gives: list[tuple[int, Shape | None]] = [(FLOAT, (b, n, d)), (int(TensorProto.INT32), (b,))]
+    y = s.add(op, [*ids, *tables, *(s.weights((d,), FLOAT) for _ in range(2))], domain=MS, gives=gives)
+    s.add("Add", [x, y])
 
 
 def learnt(s: Sketch, op: str) -> None:

@@ -245,6 +245,24 @@ def sketch_for(generator: np.random.Generator, opset: int) -> tuple[Sketch, dict
     return sketch, points
 
 
+def points_for(model: ModelProto, seed: int, cases: int = 3) -> dict[str, Array]:
+    """Points for the inputs of any model, in styles of `NASTY`; open dimensions are 2."""
+    generator, given = np.random.default_rng(seed), {x.name for x in model.graph.initializer}
+    points = {}
+    for value in model.graph.input:
+        if value.name in given:
+            continue
+        tensor = value.type.tensor_type
+        shape = (cases, *(d.dim_value if d.HasField("dim_value") else 2 for d in tensor.shape.dim))
+        if tensor.elem_type in NUMPY:
+            drawn = [numbers(generator, shape[1:], str(generator.choice(NASTY)), tensor.elem_type) for _ in range(cases)]
+            points[value.name] = np.stack(drawn)
+        else:
+            kind = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+            points[value.name] = generator.integers(0, 2 if tensor.elem_type == TensorProto.BOOL else 5, shape).astype(kind)
+    return points
+
+
 def _tabled(generator: np.random.Generator) -> tuple[ModelProto, dict[str, Array]]:
     from tests.random_moves import MOVES
     from tests.random_rows import ROWS

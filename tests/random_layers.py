@@ -142,12 +142,17 @@ def blocks(s: Sketch, op: str) -> None:
             s.add(op, [x, *factors], equation=s.one_of("ij,jk,kl->il", "ij,jk,ki->"))
         case "NonMaxSuppression":
             boxes = s.constant(np.float32([[[0, 0, 1, 1], [0, 0.1, 1, 1.1], [0, 0.6, 1, 1.6], [2, 2, 3, 3]]]))
+            limits = [s.ints(3), s.constant(np.float32([0.5])), s.constant(np.float32([s.one_of(0.0, -9.0)]))]
+            if s.chance(0.7):
+                best = s.constant(np.float32([[[0.5, 0.25, 0.75, 1.0]]]))
+                kept = s.add(op, [boxes, best, *limits], gives=[(INT64, (3, 3))])
+                s.add("Mul", [operand(s, element=FLOAT), s.add("Cast", [s.add("ReduceMax", [kept], keepdims=0)], to=FLOAT)])
+                return
             x = operand(s, least=1)
             row = s.add("Slice", [s.add("Reshape", [x, s.ints(-1)]), s.ints(0), s.ints(4)])
             if s.shape(row) != (4,) or s.element(x) != FLOAT:
                 raise ValueError("no four scores")
             scores = s.add("Reshape", [row, s.ints(1, 1, 4)])
-            limits = [s.ints(3), s.constant(np.float32([0.5])), s.constant(np.float32([s.one_of(0.0, -9.0)]))]
             s.add(op, [boxes, scores, *limits], gives=[(INT64, None)])
         case "BitCast":
             x = operand(s)

@@ -7,8 +7,8 @@ import numpy as np
 from tests.random_graphs import DOUBLE, FLOAT, FLOAT16, NUMPY, Move, Sketch
 
 
-def operand(s: Sketch, rank: int | None = None, least: int = 0) -> str:
-    name = s.pick(rank=rank, least=least)
+def operand(s: Sketch, rank: int | None = None, least: int = 0, element: int | None = None) -> str:
+    name = s.pick(rank=rank, least=least, element=element)
     if name is None:
         raise ValueError("no operand fits")
     return name
@@ -34,7 +34,7 @@ def leaky(s: Sketch) -> None:
     if s.chance(0.5):
         s.add("LeakyRelu", [x], alpha=float(s.one_of(0.01, 0.25, 0.0, 1.5, -0.5)))
     else:
-        s.add("PRelu", [x, s.weights(s.one_of((1,), s.shape(x)[-1:]), s.element(x), "normal")])
+        s.add("PRelu", [x, s.weights(s.one_of((1,), s.shape(x)[-1:]) if s.shape(x) else (), s.element(x), "normal")])
 
 
 def positive(s: Sketch, x: str) -> str:

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 from tests import random_domains as domains
 from tests import random_layers as layers
 from tests import random_structure as structure
-from tests.random_graphs import DOUBLE, FLOAT, INT64, NUMPY, Sketch
+from tests.random_graphs import DOUBLE, FLOAT, INT64, NUMPY, Sketch, numbers
 from tests.random_moves import operand
 
 BOOL, INT32, INT8, UINT8 = int(TensorProto.BOOL), int(TensorProto.INT32), int(TensorProto.INT8), int(TensorProto.UINT8)
@@ -151,7 +151,12 @@ def along(s: Sketch, op: str) -> None:
             more = {"largest": s.one_of(0, 1)} if s.opset >= 11 else {}
             s.add(op, [x, s.ints(k)] if s.opset >= 10 else [x], outputs=2, axis=axis, **more, **({} if s.opset >= 10 else {"k": k}))
         case "Unique":
-            s.add(op, [x], gives=[(s.element(x), None)], sorted=1)
+            if s.chance(0.2):
+                s.add(op, [x], gives=[(s.element(x), None)], sorted=1)
+                return
+            held = numbers(s.generator, (5,), "kinks", FLOAT)
+            y = s.add(op, [s.constant(held)], gives=[(FLOAT, (len(np.unique(held)),))], sorted=s.one_of(0, 1))
+            s.add("Mul", [y, s.constant(np.asarray(0.3, np.float32))])
         case "LpNormalization":
             s.add(op, [x], axis=axis, p=s.one_of(1, 2))
         case "Compress":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto, helper
 
-from tests.random_graphs import FLOAT, INT64, Sketch
+from tests.random_graphs import FLOAT, INT64, NUMPY, Sketch
 from tests.random_moves import operand
 
 
@@ -67,7 +67,14 @@ def shapes(s: Sketch, op: str) -> None:
             y = s.add(op, [s.constant(np.asarray(v, np.float32)) for v in (0.1, 0.95, 0.3)], gives=[(FLOAT, (3,))])
             s.add("Mul", [y, s.constant(np.asarray(3.0, np.float32))])
         case "NonZero":
-            s.add(op, [x], gives=[(INT64, None)])
+            if s.chance(0.2):
+                s.add(op, [x], gives=[(INT64, None)])
+                return
+            held = s.generator.integers(0, 2, shape).astype(NUMPY[kind])
+            places = s.add(op, [s.constant(held)], gives=[(INT64, (held.ndim, np.count_nonzero(held)))])
+            if not held.any():
+                raise ValueError("empty")
+            s.add("GatherND", [x, s.add("Transpose", [places], perm=[1, 0])])
         case "Squeeze":
             y = s.add("Unsqueeze", [x, s.ints(0)]) if s.opset >= 13 else s.add("Unsqueeze", [x], axes=[0])
             s.add(op, [y, s.ints(0)] if s.opset >= 13 else [y], **({} if s.opset >= 13 else {"axes": [0]}))

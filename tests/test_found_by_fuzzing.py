@@ -9,6 +9,7 @@ import onnx
 import pytest
 
 import certify
+from certify.errors import CertifyError
 from certify.semantics.contract import UnsupportedOperator
 from certify.semantics.families import scalar
 from certify.validate.balls import Undecided, balls
@@ -198,3 +199,19 @@ def test_a_short_time_transform_is_one_sided_by_default() -> None:
         "g (float[1,5,1] x) => (float[] y) { s = STFT(x, one, w) y = ReduceSum<keepdims=0>(s) }", one=np.int64(1), w=np.ones(3, "f")
     )
     assert np.isfinite(certified(proto, np.ones((1, 1, 5, 1))).outputs["y"].absolute_bound).all()
+
+
+@pytest.mark.parametrize("slope", [np.float32([0.5]), np.float32([0.5, 0.25])])
+def test_a_slope_that_reaches_beyond_what_it_scales(slope: Any) -> None:
+    proto = model("g (float x) => (float[] y) { p = PRelu(x, slope) y = Transpose(p) }", slope=slope)
+    with pytest.raises(CertifyError, match="a slope shaped|slope"):
+        certify.certify(proto, data={"x": np.float32([-1.0])})
+
+
+def test_packed_weights_of_another_length_than_rows() -> None:
+    proto = model("g (float[1,36] x) => (float[1,3] y) { y = com.microsoft.MatMulNBits<K=36, N=3, bits=4, block_size=16>(x, b, s) }")
+    proto.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    for name, value in (("b", np.zeros((3, 1, 8), np.uint8)), ("s", np.ones(3, np.float32))):
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+    with pytest.raises(CertifyError, match="not those of 9 blocks of 16"):
+        certify.certify(proto, data={"x": np.ones((1, 1, 36), np.float32)})

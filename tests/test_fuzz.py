@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from certify.number.formats import Format
 from certify.validate import attack as search
 from tests.random_claims import Claim, Outcome, attack, outcome
-from tests.random_graphs import LAYERED
+from tests.random_graphs import LAYERED, TABLED
 from tests.validate.graphs import model
 
 FOUND = {
@@ -41,11 +41,11 @@ def test_what_was_found_stays_mended(seed: int) -> None:
 def test_nothing_refutes_random_claims(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "WORK", 0.3)  # benchmarks/fuzz.py searches regions for longer
     kinds: Counter[str] = Counter()
-    for seed in (*range(40), *range(LAYERED, LAYERED + 20)):
+    for seed in (*range(30), *range(LAYERED, LAYERED + 20), *range(TABLED, TABLED + 70)):
         claim, found = attack(seed)
         assert not found.is_defect, (seed, claim, found)
         kinds[found.kind] += 1
-    assert kinds["finite"] >= 20
+    assert kinds["finite"] >= 60
 
 
 def test_an_attack_finds_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:

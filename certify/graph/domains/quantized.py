@@ -133,9 +133,13 @@ def _dequantized(operands: Sequence[Value | None], attributes: Mapping[str, Any]
 
 
 def _packed(operands: Sequence[Value | None], attributes: Mapping[str, Any]) -> list[Type | None]:
-    (a,) = _given(operands, 0)
+    a, b, scales = _given(operands, 0, 1, 2)
     if not a.shape or a.shape[-1] != attributes["K"]:
         raise ValueError(f"rows of {list(a.shape[-1:])} elements, where K is {attributes['K']}")
+    length, bits = int(attributes["block_size"]), int(attributes.get("bits", 4))
+    blocks = int(attributes["N"]) * -(-int(attributes["K"]) // max(length, 1))
+    if b.size and (length < 1 or scales.size != blocks or b.size != blocks * (length * bits // 8)):
+        raise ValueError(f"{b.size} bytes and {scales.size} scales, which are not those of {blocks} blocks of {length}")
     return [(a.elem_type, (*a.shape[:-1], int(attributes["N"])))]
 
 

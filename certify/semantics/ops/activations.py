@@ -352,9 +352,15 @@ def hard_sigmoid(e: Expansion, alpha: float = float(np.float32(0.2)), beta: floa
 
 
 def prelu(e: Expansion) -> Parts:
-    """max(x, 0) + slope min(x, 0)."""
+    """max(x, 0) + slope min(x, 0). Raises UnsupportedOperator for a slope of more axes or elements than x."""
     x, slope, y = e.operands[0], e.operands[1], e.outputs[0]
     assert y is not None
+    try:
+        fits = np.broadcast_shapes(e.shapes[0], e.shapes[1]) == e.shapes[0]
+    except ValueError:
+        fits = False
+    if not fits:
+        raise UnsupportedOperator(f"a slope shaped {e.shapes[1]} for an operand shaped {e.shapes[0]}")
     return [
         Primitive("Max", (x, e.name("zero")), e.name("positive")),
         Primitive("Min", (x, e.name("zero")), e.name("negative")),
