@@ -130,7 +130,7 @@ def _judged(certificate: Certificate) -> Outcome:
 def _region(model: ModelProto, points: Mapping[str, np.ndarray[Any, Any]], claim: Claim) -> Outcome:
     """The box of each input spans a few of its points' numbers; drawn points, then corners, are run against its bound."""
     ranges = {name: (float(x.min()), float(np.median(x)) if x.size > 2 else float(x.max())) for name, x in points.items()}
-    request = request_for(model, claim, ranges=ranges, region=True, samples=4, boxes=40, time_limit=1.0)
+    request = request_for(model, claim, ranges=ranges, region=True, samples=4, boxes=8, jobs=1, time_limit=1.0)
     certificate = pipeline.run(request)
     judged = _judged(certificate)
     if judged.is_defect:

@@ -100,8 +100,8 @@ def test_doubles_are_normalized_in_the_stash_type() -> None:
             assert found.validation.runtime.startswith("onnxruntime")
             bounds[told, dtype] = found.outputs["y"].absolute_bound.max()
     assert 1e-8 < bounds["", None] < 1e-5
-    assert bounds[", stash_type=11", None] < 1e-14
-    assert bounds["", "fp64"] == bounds[", stash_type=11", "fp64"] < 1e-14
+    assert bounds[", stash_type=11", None] < 1e-13
+    assert bounds["", "fp64"] == bounds[", stash_type=11", "fp64"] < 1e-13
 
 
 @pytest.mark.parametrize("kind", ["LayerNormalization", "RMSNormalization"])
@@ -215,3 +215,21 @@ def test_packed_weights_of_another_length_than_rows() -> None:
         proto.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
     with pytest.raises(CertifyError, match="not those of 9 blocks of 16"):
         certify.certify(proto, data={"x": np.ones((1, 1, 36), np.float32)})
+
+
+@pytest.mark.parametrize("profile", ["wide", "ort-cpu"])
+def test_a_mean_that_runs(profile: str) -> None:
+    """onnxruntime's LayerNormalization updates mean and variance as Welford does, which loses more than a sum divided by n."""
+    proto = model("g (float[3] x) => (float[3] y, float[1] m) { y, m = LayerNormalization<axis=-1>(x, c) }", c=np.float32([1, 1, 1]))
+    certified(proto, [[2.0, -3.6361515e-05, -2.0]], profile=profile)
+
+
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+def test_one_element_resized_is_no_copy(mode: str) -> None:
+    """A kernel multiplies it by weights that add up to 1, eight of them where it has three axes, and rounds the sums."""
+    shape = "1,1,1" if mode == "linear" else "1,1,1,1"
+    proto = model(
+        f'g (float[{shape}] x) => (float[{shape[:-1]}46] y) {{ y = Resize<mode="{mode}">(x, , , n) }}', n=[*[1] * (len(shape) // 2), 46]
+    )
+    found = certified(proto, np.float32([-1.7546699, 1.1, 0.3]).reshape(3, *[1] * (1 + len(shape) // 2)))
+    assert found.outputs["y"].absolute_bound.max() > 1e-7

@@ -198,8 +198,8 @@ def is_product(step: Step) -> bool:
 
 
 def addends(step: Step, operands: Sequence[Any]) -> tuple[Any, int] | None:
-    """The terms (n, *output) of a ReduceSum or ReduceMean step and what their sum is divided by; None for every other operator."""
-    if step.rule.domain != "" or step.rule.name not in ("ReduceSum", "ReduceMean"):
+    """The terms (n, *output) of a sum or mean over axes and what their sum is divided by; None for every other operator."""
+    if (step.rule.domain, step.rule.name) not in (("", "ReduceSum"), ("", "ReduceMean"), ("certify", "Mean")):
         return None
     x, attributes = operands[0], step.attributes
     listed = [] if attributes.get("axes") is None else np.ravel(attributes["axes"]).tolist()
@@ -210,4 +210,4 @@ def addends(step: Step, operands: Sequence[Any]) -> tuple[Any, int] | None:
     kept = [axis for axis in range(x.ndim) if axis not in axes]
     flat = x.transpose(*axes, *kept).reshape(-1, *(x.shape[axis] for axis in kept))
     shape = [1 if axis in axes else n for axis, n in enumerate(x.shape)] if attributes.get("keepdims", 1) else flat.shape[1:]
-    return flat.reshape(flat.shape[0], *shape), flat.shape[0] if step.rule.name == "ReduceMean" else 1
+    return flat.reshape(flat.shape[0], *shape), 1 if step.rule.name == "ReduceSum" else flat.shape[0]

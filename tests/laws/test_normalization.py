@@ -15,7 +15,7 @@ from certify.semantics.families.composite import Expansion
 from certify.semantics.families.moment import Moment, _Kernel
 from certify.semantics.ops import normalization
 from tests.laws.kit import LawBroken, check_rule
-from tests.laws.machine import E4M3, MIXED, Exact, Machine, exact
+from tests.laws.machine import BFLOAT16, E4M3, MIXED, Exact, Machine, exact
 from tests.laws.reference import reference, runtime
 
 assert normalization is not None
@@ -45,10 +45,22 @@ def kernel_of(way: str) -> Callable[..., Exact]:
         if way == "centred":
             d = machine.fl(x - mean)
             return np.asarray(machine.fl(machine.fl_dot(d * d) / n)[..., None], dtype=object)
+        if way == "running":
+            return np.asarray(machine.fl(running(machine.fl, p, x)[1] / n)[..., None], dtype=object)
         square = machine.fl(machine.fl_dot(x * x) / n)[..., None]
         return np.asarray(machine.fl(square if way == "square" else square - machine.fl(mean * mean)), dtype=object)
 
     return kernel
+
+
+def running(fl: Callable[..., Any], p: int, x: Exact) -> tuple[Exact, Exact]:
+    """Welford's mean and sum of squares along the last axis, every operation rounded to p bits."""
+    mean, squares = 0 * x[..., 0], 0 * x[..., 0]
+    for k in range(x.shape[-1]):
+        d = fl(x[..., k] - mean, p)
+        mean = fl(mean + fl(d * fl(mpf(1) / (k + 1), p), p), p)
+        squares = fl(squares + fl(d * fl(x[..., k] - mean, p), p), p)
+    return mean, squares
 
 
 ROW = np.array([[1.0, -0.5, 0.25, 3.0]])
@@ -56,7 +68,9 @@ BOXES = [((ROW, ROW + 0.25),), ((-ROW, 2.0 * np.abs(ROW)),)]
 HARD = [(ROW,), (np.zeros((1, 4)),), (np.array([[1e150, -1e150, 1.0, 5e-324]]),), (np.array([[100.0, 101.0, 99.0, 100.0]]),)]
 
 
-@pytest.mark.parametrize(("name", "way"), [("Variance", "centred"), ("Variance", "uncentred"), ("MeanSquare", "square")])
+@pytest.mark.parametrize(
+    ("name", "way"), [("Variance", "centred"), ("Variance", "uncentred"), ("Variance", "running"), ("MeanSquare", "square")]
+)
 def test_moments(name: str, way: str) -> None:
     check_rule(
         found(name, "certify"),
@@ -69,6 +83,39 @@ def test_moments(name: str, way: str) -> None:
         kernel=kernel_of(way),
         machines=(E4M3, MIXED),
     )
+
+
+def lanes(fl: Callable[..., Any], p: int, x: Exact, size: int) -> tuple[Exact, Exact]:
+    """Lanes of `size` elements run by themselves, then merged two by two."""
+    parts = [(min(size, x.shape[-1] - k), *running(fl, p, x[..., k : k + size])) for k in range(0, x.shape[-1], size)]
+    while len(parts) > 1:
+        merged = []
+        for (na, ma, a), (nb, mb, b) in zip(parts[::2], parts[1::2], strict=False):
+            n, d = na + nb, fl(mb - ma, p)
+            mean = fl(ma + fl(d * fl(mpf(nb) / n, p), p), p)
+            merged.append((n, mean, fl(fl(a + b, p) + fl(fl(d * d, p) * fl(mpf(na * nb) / n, p), p), p)))
+        parts = merged + parts[len(parts) - len(parts) % 2 :]
+    return parts[0][1:]
+
+
+@pytest.mark.parametrize("order", ["chain", 1, 2, 4])
+@pytest.mark.parametrize("machine", [Machine(precision=11, emin=-14, emax=15), BFLOAT16, MIXED])
+def test_running_means_and_squares(order: Any, machine: Any) -> None:
+    """However elements are ordered: constant, rising, falling, cancelling, far from zero."""
+    draw, p = np.random.default_rng(0), machine.accumulator_precision or machine.precision
+    for n in (2, 3, 5, 8, 13):
+        rows = np.stack([draw.normal(size=n), np.sort(draw.normal(size=n)), np.sort(draw.normal(size=n))[::-1], np.full(n, 3.0)])
+        rows = np.concatenate([rows, 0.25 * rows + 9.0, np.where(np.arange(n) % 2, 1.0, -1.0)[None] * (4.0 + 2.0**-3 * rows)])
+        x = machine.fl(np.vectorize(mpf, otypes=[object])(rows))
+        given = Enclosure.point(x.astype(np.float64))
+        mean, squares = running(machine.fl, p, x) if order == "chain" else lanes(machine.fl, p, x, order)
+        for name, got in (("Mean", mean), ("Variance", squares / n)):
+            rule, told = found(name, "certify"), {"axes": (-1,)} | ({} if name == "Mean" else {"style": "running"})
+            truth = moment_of(True)(x, (1,))[:, 0] if name == "Variance" else x.sum(axis=-1) / mpf(n)
+            got = machine.fl(machine.fl(got, p))
+            bound = rule.rounding((given,), (None,), machine, np.abs(truth.astype(np.float64))[:, None] * (1 + 2**-50), [0.0], **told)
+            assert (np.abs(got - truth) <= bound[:, 0]).all()
+            assert n > 8 or np.isfinite(bound).all()
 
 
 @pytest.mark.parametrize("axes", [(0,), (0, 2), (1, 2)])

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from certify.number.enclosure import Enclosure, square, subtract
-from certify.number.upward import UNIT_ROUNDOFF, Array, add_up, down, mul_up, sum_up, up
+from certify.number.upward import UNIT_ROUNDOFF, Array, add_up, down, inflate, mul_up, sum_up, up
 from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, Tangents
+from certify.semantics.families.welford import running_mean, running_squares
 
 
 def mean_enclosure(X: Enclosure) -> Enclosure:
@@ -137,7 +138,7 @@ class Moment:
         axes: tuple[int, ...],
         style: str = "any",
     ) -> Array:
-        """The larger of the errors of the ways to compute it that `style` leaves open ("any", "centred", "uncentred")."""
+        """The larger of the errors of the ways to compute it that `style` leaves open ("any", "centred", "uncentred", "running")."""
         x = _only(X)
         group = Group(x.shape[1:], axes)
         wide = x.widen(r[0]).map(group.split)
@@ -145,8 +146,9 @@ class Moment:
         most = self._range(wide).hi
         if not self.centred:
             return np.asarray(group.join(kernel.mean_square(most)))
-        ways = [kernel.centred(most)] if style == "centred" else [kernel.uncentred(most)] if style == "uncentred" else []
-        return np.asarray(group.join(ways[0] if ways else np.maximum(kernel.centred(most), kernel.uncentred(most))))
+        ways = {"centred": kernel.centred, "uncentred": kernel.uncentred, "running": kernel.running}
+        chosen = [ways[style]] if style in ways else list(ways.values())
+        return np.asarray(group.join(np.maximum.reduce([way(most) for way in chosen])))
 
     def floor(self, arithmetic: Arithmetic, least: Sequence[float], same: bool, Y: Enclosure, /, **attributes: Any) -> float:
         """A mean of squares is not negative; a variance computed as a difference of means may be."""
@@ -204,6 +206,20 @@ class _Kernel:
         off = self.arithmetic.dot(self.n, size, total, self._largest(squares))
         inverse = float(up(np.asarray(1.0 / self.n)))
         return add_up(mul_up(inverse, moved), self._average(total, off))
+
+    def running(self, most: Array) -> Array:
+        """Welford's, n V then divided as a sum is. The V of a part is at most (max x - min x)^2 / 4, and n V / 2 of the whole."""
+        size, largest = sum_up(self.wide.mag, axis=-1, keepdims=True), self._largest(self.wide.mag)
+        ends = np.max(self.wide.hi, axis=-1, keepdims=True, initial=-np.inf), np.min(self.wide.lo, axis=-1, keepdims=True, initial=np.inf)
+        total = mul_up(float(self.n), most)
+        with np.errstate(over="ignore", invalid="ignore"):
+            reach = np.where(ends[0] >= ends[1], up(ends[0] - ends[1]), 0.0)
+            deviation = inflate(np.minimum(0.5 * reach, np.sqrt(0.5 * total)), 4)
+        mean_off = running_mean(self.arithmetic, self.n, size, deviation, largest)
+        upper, lower = (sum_up(np.maximum(end, 0.0), axis=-1, keepdims=True) for end in (self.wide.hi, -self.wide.lo))
+        with np.errstate(over="ignore", invalid="ignore"):
+            middle = np.minimum(size, inflate(np.sqrt(np.maximum(upper, lower)) * np.sqrt(size), 4))
+        return self._average(total, running_squares(self.arithmetic, self.n, middle, total, mean_off, largest, reach))
 
     def uncentred(self, most: Array) -> Array:
         """fl(E - fl(m^2)), E = mean(x^2): their errors, and one subtraction."""

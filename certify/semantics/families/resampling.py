@@ -27,10 +27,15 @@ _FLAT = 64  # most taps that a kernel adds up in one sum, not axis by axis
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """axes: (array axis, taps) where something happens. fill: the constant of results outside."""
+    """axes: (array axis, taps) where something happens. fill: the constant of results outside.
+
+    blended: (taps, axes) that kernels multiply by weights and add up even where several taps are one element, at a border or on
+    an axis that keeps its extent; None if they copy.
+    """
 
     axes: tuple[tuple[int, Taps], ...]
     fill: float
+    blended: tuple[int, int] | None = None
 
     def flags(self, rank: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
         """(constant, where a kernel may see that differently), (1, results...) with extent 1 where nothing depends on an axis."""
@@ -54,7 +59,10 @@ class Plan:
     def roundings(self) -> int:
         """N: additions, products with weights (one an axis, or of the weights first), each at most once a term."""
         added = self.terms - 1 if self.terms <= _FLAT else sum(taps.most - 1 for _, taps in self.axes)
-        return added + len(self.axes) + 1
+        if self.blended is None:
+            return added + len(self.axes) + 1
+        taps, axes = self.blended
+        return max(added, taps**axes - 1 if taps**axes <= _FLAT else axes * (taps - 1)) + max(len(self.axes), axes) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +178,7 @@ class Resampling:
         plan = self._plan(wide.shape, attributes)
         off, reach = self._other_weights(wide, plan, arithmetic.unit_roundoff)
         outside, loose = plan.flags(off.ndim)
-        if plan.copies:
+        if plan.copies and plan.blended is None:
             born = add_up(off, copied(arithmetic, np.broadcast_to(magnitude, off.shape), quantum))
         elif arithmetic.unit_roundoff == 0.0:
             return np.full(off.shape, np.inf)
@@ -188,7 +196,7 @@ class Resampling:
         off, reach, u = np.zeros(Z.shape), Z.mag, max(u, COORDINATE_ROUNDOFF)
         for k, taps in reversed(plan.axes):
             change = taps.zero_sum(u)
-            rest = np.zeros(change.shape) if taps.copies else taps.rest(u)
+            rest = np.zeros(change.shape) if taps.copies and plan.blended is None else taps.rest(u)
             most = add_up(np.abs(taps.weight), change, rest)
             off = add_up(absolute(off, taps, k, most), spread(Z, taps, k, change), absolute(Z.mag, taps, k, rest))
             reach = absolute(reach, taps, k, most)

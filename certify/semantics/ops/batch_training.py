@@ -70,7 +70,7 @@ def _trained(e: Expansion, epsilon: float, momentum: float) -> Expanded:
     steps, constants = _normalized(e, epsilon)
     channels = {"shape": np.asarray((e.shapes[0][1],), dtype=np.int64), "allowzero": 1}
     moments = [
-        Primitive("ReduceMean", (e.operands[0],), e.name("mean"), {"axes": np.asarray(axes, dtype=np.int64), "keepdims": 1}),
+        Primitive("Mean", (e.operands[0],), e.name("mean"), {"axes": np.asarray(axes, dtype=np.int64), "keepdims": 1}, domain="certify"),
         Primitive(
             "Variance",
             (e.operands[0],),

@@ -67,7 +67,7 @@ def mean_variance_normalization(e: Expansion, *, axes: Any = (0, 2, 3)) -> Expan
     if not chosen:
         raise UnsupportedOperator(f"none of the axes {list(np.ravel(axes))} is one of an operand of rank {rank}")
     return [
-        Primitive("ReduceMean", (x,), e.name("mean"), {"axes": np.asarray(chosen), "keepdims": 1}),
+        Primitive("Mean", (x,), e.name("mean"), {"axes": np.asarray(chosen), "keepdims": 1}, domain="certify"),
         Primitive("Variance", (x,), e.name("variance"), {"axes": chosen, "style": e.style("MeanVarianceNormalization")}, domain="certify"),
         Primitive("Sqrt", (e.name("variance"),), e.name("deviation")),
         Primitive("Add", (e.name("deviation"), e.name("epsilon")), e.name("raised")),

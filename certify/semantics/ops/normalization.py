@@ -75,7 +75,7 @@ def layer_normalization(
     told = {"axes": axes, "style": e.style("LayerNormalization")}
     return [
         *stage,
-        Primitive("ReduceMean", (x,), e.name("mean"), {"axes": np.asarray(axes), "keepdims": 1}, like=like),
+        Primitive("Mean", (x,), e.name("mean"), {"axes": np.asarray(axes), "keepdims": 1}, like=like, domain="certify"),
         Primitive("Variance", (x,), e.name("variance"), told, domain="certify", like=like),
         *roots,
         Primitive("Sub", (x, e.name("mean")), e.name("centred"), like=like),
@@ -124,7 +124,7 @@ def _grouped(
         Primitive("Reshape", (x,), e.name("grouped"), {"shape": np.asarray(split), "allowzero": 1}, like=like),
         Primitive("Reshape", (e.operands[1],), e.name("scale"), {"shape": np.asarray((1, *each, 1))}),
         Primitive("Reshape", (e.operands[2],), e.name("bias"), {"shape": np.asarray((1, *each, 1))}),
-        Primitive("ReduceMean", (e.name("grouped"),), e.name("mean"), means, like=like),
+        Primitive("Mean", (e.name("grouped"),), e.name("mean"), means, like=like, domain="certify"),
         Primitive("Variance", (e.name("grouped"),), e.name("variance"), told, domain="certify", like=like),
         *roots,
         Primitive("Sub", (e.name("grouped"), e.name("mean")), e.name("centred"), like=like),

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from certify.number.upward import Array, inflate
+from certify.number.upward import Array, add_up, inflate
 from certify.semantics.contract import Arithmetic, register
 from certify.semantics.families.broadcast import Shape
 from certify.semantics.families.linear import Linear, Sizes
+from certify.semantics.families.welford import running_mean
 from certify.semantics.ops.arithmetic import mean_rounding
 
 
@@ -154,7 +155,20 @@ def _cumsum_rounding(arithmetic: Arithmetic, sizes: Sizes, **attributes: Any) ->
         return np.maximum(once, inflate((n - 1) * each, 2))
 
 
+def _moment_rounding(arithmetic: Arithmetic, sizes: Sizes, **attributes: Any) -> Array:
+    """A mean beside a variance: added up, or run after Welford's update (families/welford), V <= mean(x^2) <= max |x| sum |x| / n."""
+    added = _mean_rounding(arithmetic, sizes, **attributes)
+    if sizes.terms <= 1 or not sizes.operands[0].size:
+        return added
+    total, largest = sums_and_largest(sizes, attributes)
+    with np.errstate(over="ignore", invalid="ignore"):
+        deviation = inflate(np.sqrt(total / sizes.terms * largest), 4)
+        off = running_mean(arithmetic, sizes.terms, total, np.fmin(deviation, largest), largest)
+        return np.maximum(added, add_up(off, arithmetic.round(add_up(sizes.magnitude, off))))
+
+
 register(
+    Linear("Mean", 1, ("data",), _mean, _mean, _mean_back, _extent, _moment_rounding, adds=True, domain="certify"),
     *(
         Linear(
             "ReduceSum",

@@ -127,6 +127,7 @@ def _triangle(t: Fraction) -> Fraction:
     return max(1 - abs(t), Fraction(0))
 
 
+_APART = 160  # more than twice the roundings that lie on the path of a term (families/resampling)
 TRIANGLE = Filter(_triangle, 1, Fraction(1), 3.0)
 
 
@@ -161,6 +162,7 @@ def _interpolated(
     # Eighths are numbers of every format, and so is what a triangle makes of them.
     units = 0.0 if filter is TRIANGLE and not antialias and not off and (8 * x).denominator == 1 else filter.units
     taps: dict[int, tuple[Fraction, float, float]] = {}
+    gross: dict[int, Fraction] = {}
     for i in range(first, last + 1):
         if exclude and not 0 <= i < extent:
             continue
@@ -168,10 +170,13 @@ def _interpolated(
         tap = min(max(i, 0), extent - 1)
         w, shift, count = taps.get(tap, (Fraction(0), 0.0, 0.0))
         taps[tap] = (w + filter.weight(t), shift + change, count + units)
+        gross[tap] = gross.get(tap, Fraction(0)) + abs(filter.weight(t))
     total = sum((w for w, _, _ in taps.values()), start=Fraction(0))
     if total <= 0:
         raise UnsupportedOperator("a result whose taps all lie outside of the operand")
-    return Row({i: (w / total, shift, count) for i, (w, shift, count) in taps.items()}), total
+    # Weights of either sign that meet in one element are multiplied apart, and all of that is rounded.
+    apart = {i: float(_APART * (gross[i] - abs(w))) * (1.0 + 2.0**-50) for i, (w, _, _) in taps.items()}
+    return Row({i: (w / total, shift, count + apart[i]) for i, (w, shift, count) in taps.items()}), total
 
 
 def _taps(axis: Axis, mode: str, coordinates: str, nearest: tuple[str, ...], a: Fraction, exclude: bool, antialias: bool) -> Taps:
@@ -194,15 +199,20 @@ def _taps(axis: Axis, mode: str, coordinates: str, nearest: tuple[str, ...], a: 
     return gathered(rows, axis.before, totals if mode != "nearest" and (exclude or antialias) else None)
 
 
-def _plan(axes: dict[int, Axis], fill: float, **how: Any) -> Plan:
-    """Axes on which nothing is resized are left out. Runtimes copy an operand that keeps its shape, whatever its scales are."""
+def _plan(rank: int, axes: dict[int, Axis], fill: float, **how: Any) -> Plan:
+    """Axes on which nothing is resized are left out. Runtimes copy an operand that keeps its shape, whatever its scales are.
+
+    Otherwise they interpolate along two axes, three where the rank is odd, whether these are resized or not.
+    """
     resized = {k: axis for k, axis in axes.items() if axis.scale != 1 or axis.before != axis.after}
     kept = [k for k, axis in resized.items() if axis.before == axis.after]
     if kept and (how["antialias"] or len(kept) == len(resized)):
         raise UnsupportedOperator(f"axis {kept[0]} keeps its extent though its scale is not 1, on which runtimes disagree")
     if any(axis.before == 0 or axis.after == 0 for axis in resized.values()):
         raise UnsupportedOperator("an axis without elements is resized")
-    return Plan(tuple((k + 1, _taps(axis, **how)) for k, axis in sorted(resized.items())), fill)
+    taps = tuple((k + 1, _taps(axis, **how)) for k, axis in sorted(resized.items()))
+    blended = {"linear": (2, max(len(resized), 3 if rank in (3, 5) else 2)), "cubic": (4, max(len(resized), 2))}
+    return Plan(taps, fill, blended.get(how["mode"]) if resized else None)
 
 
 def _given(x: Any) -> list[Any] | None:
@@ -294,6 +304,7 @@ def resize(
         raise UnsupportedOperator("antialias or exclude_outside in a mode that the standard does not give them")
     found = _axes(shape, roi, scales, sizes, axes, keep_aspect_ratio_policy, coordinate_transformation_mode)
     return _plan(
+        len(shape),
         found,
         float(extrapolation_value),
         mode=mode,
@@ -312,7 +323,7 @@ def upsample(shape: tuple[int, ...], *, scales: Any, mode: str = "nearest") -> P
     found = _axes(shape, None, scales, None, None, "stretch", "asymmetric")
     how = {"mode": mode, "coordinates": "asymmetric", "a": Fraction(0), "exclude": False, "antialias": False}
     shrinks = any(axis.scale < 1 for axis in found.values())
-    return _plan(found, 0.0, nearest=("floor", "ceil") if shrinks else ("floor",), **how)
+    return _plan(len(shape), found, 0.0, nearest=("floor", "ceil") if shrinks else ("floor",), **how)
 
 
 register(
