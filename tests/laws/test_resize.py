@@ -310,7 +310,7 @@ def test_whole_claims(mode: str, dtype: str | None) -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
     for claim in (
         {"data": {"x": rng.normal(size=(1, 2, 5, 6)).astype(np.float32)}},
-        {"ranges": {"x": (0.0, 0.125)}, "region": True, "samples": 4},
+        {"ranges": {"x": (0.0, 0.125)}, "region": True, "samples": 4, "boxes": 4, "jobs": 1, "time_limit": 2.0},
     ):
         certificate = certify.certify(model, dtype=dtype, **claim)
         assert certificate.gate is not None
