@@ -233,3 +233,17 @@ def test_one_element_resized_is_no_copy(mode: str) -> None:
     )
     found = certified(proto, np.float32([-1.7546699, 1.1, 0.3]).reshape(3, *[1] * (1 + len(shape) // 2)))
     assert found.outputs["y"].absolute_bound.max() > 1e-7
+
+
+def test_a_constant_that_is_padded_by_less_than_nothing() -> None:
+    """onnx's reference implementation knows no negative amounts."""
+    held = np.arange(6, dtype=np.float32).reshape(2, 3)
+    proto = model("g (float[1] x) => (float[3,2] y) { p = Pad(held, by) y = Add(x, p) }", held=held, by=[0, -1, 1, 0])
+    found = certified(proto, [[1.0], [2.0]]).outputs["y"]
+    assert np.array_equal(found.reference[0], [[2.0, 3.0], [5.0, 6.0], [1.0, 1.0]])
+
+
+def test_what_does_not_depend_on_a_box_is_the_same_in_all() -> None:
+    proto = model("g (float[2,3] x) => (float[2,3] y) { s = Sqrt(x) e = EyeLike<k=1>(s) y = Mul(s, e) }")
+    found = certify.certify(proto, ranges=(-35.0, 0.3), region=True, boxes=16, jobs=1)
+    assert np.isinf(found.outputs["y"].absolute_bound).any()

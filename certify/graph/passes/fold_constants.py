@@ -173,10 +173,25 @@ def _apply(
         return [np.transpose(present[0], attributes.get("perm"))]
     if node.op_type == "Concat":
         return [np.concatenate(present, axis=attributes["axis"])]
+    if node.op_type == "Pad" and present[1:] and np.min(present[1], initial=0) < 0:
+        return _cropped(node, operands, opset)
     if node.op_type == "OneHot":  # onnx's reference implementation computes off + (on - off), in the values' own format
         chosen = _reference(node, [*operands[:2], np.arange(2)], opset)[0]
         return [None if chosen is None else present[2][chosen]]
     return _reference(node, operands, opset)
+
+
+def _cropped(node: onnx.NodeProto, operands: Sequence[Constant | None], opset: int) -> Sequence[Constant | None]:
+    """Pad where some amounts are negative, which take elements away; onnx's reference implementation has no such."""
+    x, pads, *rest = operands
+    assert x is not None
+    assert pads is not None
+    listed = rest[1] if len(rest) > 1 else None
+    axes = [int(k) % x.ndim for k in (range(x.ndim) if listed is None else np.ravel(listed))]
+    cut = [slice(None)] * x.ndim
+    for axis, before, after in zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True):
+        cut[axis] = slice(max(-int(before), 0), x.shape[axis] - max(-int(after), 0))
+    return _reference(node, [x[tuple(cut)], np.maximum(pads, 0), *rest], opset)
 
 
 def _reference(node: onnx.NodeProto, operands: Sequence[Constant | None], opset: int) -> Sequence[Constant | None]:

@@ -59,8 +59,8 @@ def _one_hot_undecided(flags: list[Flags], X: Operands, *, depth: Any, axis: int
 
 
 def eye_like(x: Any, *, dtype: int | None = None, k: int = 0) -> Any:
-    """1 on a diagonal, 0 elsewhere."""
-    return np.eye(x.shape[1], x.shape[2], k)[None]
+    """1 on a diagonal, 0 elsewhere, in every case."""
+    return np.broadcast_to(np.eye(x.shape[1], x.shape[2], k), x.shape)
 
 
 def center_crop_pad(x: Any, *, shape: Any, axes: Any = None) -> Any:
