@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 import certify
 from certify.errors import CertifyError
+from certify.number.formats import FORMATS
+from certify.number.rounding import round_to
 from certify.semantics.contract import UnsupportedOperator
 from certify.semantics.families import scalar
 from certify.validate.balls import Undecided, balls
@@ -247,3 +250,40 @@ def test_what_does_not_depend_on_a_box_is_the_same_in_all() -> None:
     proto = model("g (float[2,3] x) => (float[2,3] y) { s = Sqrt(x) e = EyeLike<k=1>(s) y = Mul(s, e) }")
     found = certify.certify(proto, ranges=(-35.0, 0.3), region=True, boxes=16, jobs=1)
     assert np.isinf(found.outputs["y"].absolute_bound).any()
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "fp8e4m3", "fp8e5m2"])
+@pytest.mark.parametrize("profile", ["wide", "tensor-core-ada"])
+def test_running_products_overflow_where_they_are_stored(dtype: str, profile: str) -> None:
+    """fp32 holds each product, but a kernel may store it on the way: the storage format's range counts too."""
+    node = helper.make_node("CumProd", ["x", "axis"], ["y"])
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])],
+        [numpy_helper.from_array(np.array(0, np.int64), "axis")],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 26)], ir_version=11)
+    found = certify.certify(proto, dtype=dtype, profile=profile, data={"x": np.float32([[200.0, 400.0, 300.0, 2.0]])})
+    assert found.gate is not None
+    assert found.gate.verdict != "alarm"
+    assert (found.outputs["y"].absolute_bound[0, 1:] == np.inf).all()
+    small = certify.certify(proto, dtype=dtype, profile=profile, data={"x": np.float32([[2.0, 3.0, 1.1, 2.0]])})
+    assert np.isfinite(small.outputs["y"].absolute_bound).all()
+
+
+def test_an_output_that_is_a_constant_keeps_its_conversion_over_a_region() -> None:
+    """No step reads it, so that no step could account for what storing it moves it by; nor where one reads it besides."""
+    w = np.float32([[1.1, 2.3], [0.7, -0.3]])
+    for node in (helper.make_node("Relu", ["x"], ["y"]), helper.make_node("MatMul", ["x", "w"], ["y"])):
+        outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 2]) for name in ("w", "y")]
+        inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 2])]
+        graph = helper.make_graph([node], "g", inputs, outputs, [numpy_helper.from_array(w, "w")])
+        proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        found = certify.certify(proto, dtype="bf16", region=True, ranges=(-1.0, 1.0), boxes=4, time_limit=5.0)
+        assert found.gate is not None
+        assert found.gate.verdict == "certified"
+        moved = np.abs(round_to(w.astype(np.float64), FORMATS["bf16"]) - w)
+        assert (found.outputs["w"].absolute_bound[0] >= moved).all()
+        assert found.outputs["w"].absolute_bound.max() < 2.0 * moved.max()

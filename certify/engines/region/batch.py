@@ -36,7 +36,8 @@ class Errors(BoxSweep):
 
     A constant is stored as a known other number. Where the steps that read it are linear in it (`Rule.moved`), they are linearised at the
     stored constant, and what moving it does, f(x, c + D) - f(x, c) over the box, joins the step's centre and noise. Elsewhere the
-    constant's deviation is its centre, and `unsure` what float64 loses of that.
+    constant's deviation is its centre, and `unsure` what float64 loses of that; so it is where the constant is an output itself, of which
+    no step gives an account.
     """
 
     def __init__(self, problem: Problem, program: Program) -> None:
@@ -50,7 +51,11 @@ class Errors(BoxSweep):
             for name in dict.fromkeys(step.operands):
                 if name in readers:
                     readers[name].append(step)
-        known = {name: shift for name, shift in shifts.items() if all(_takes(step, name) for step in readers[name])}
+        known = {
+            name: shift
+            for name, shift in shifts.items()
+            if name not in problem.outputs and all(_takes(step, name) for step in readers[name])
+        }
         state = RangedState(problem, program=program)
         for name in known:
             state.tubes.pop(name, None)

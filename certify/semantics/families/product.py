@@ -14,6 +14,8 @@ F_s = (1 + u)^(s-1) + E_s, so that |p^_S| <= P_S F_s. For S = A + B, a + b facto
 F_(a+b) <= (1 + u) F_a F_b + eta. By induction F_s <= ((1 + u) (1 + eta))^(s-1), because the right side is then at most
 (1 + u)^(s-1) (1 + eta)^(s-2) + eta <= ((1 + u) (1 + eta))^(s-1); and E_s = F_s - (1 + u)^(s-1). QED.
 
+Products that a kernel may store on the way, and those on the way in the accumulator, overflow where |p^_S| may exceed what is held there.
+
 Factors that enter in a format that does not hold them are multiplied by 1 first: s more roundings. A factor that is exactly zero makes
 every product with it exactly zero. If q_i divides x_i then prod q_i divides p_S, and p_S / prod q_i <= prod max(1, |x_i| / q_i): where
 that is at most 1/u and prod min(1, q_i) is a number of the format, nothing is rounded at all.
@@ -93,7 +95,8 @@ class AnyOrder:
             empty = self._collected((size > 0.0).astype(np.float64), attributes) == 0.0
         off = np.where(exact | empty, 0.0, off)
         off = np.where(factors <= 1.0, copied(arithmetic, magnitude, quantum[1:]), off)
-        return np.where((factors > 1.0) & ~(top <= arithmetic.accumulator.max), np.inf, off)
+        most = min(arithmetic.accumulator.max, arithmetic.storage.max) if self.each else arithmetic.accumulator.max
+        return np.where((factors > 1.0) & ~(top <= most), np.inf, off)
 
     def _rounded(self, arithmetic: Arithmetic, factors: Array, reach: Array, magnitude: Array) -> tuple[Array, Array]:
         """(error of what is delivered, largest product on the way)."""
