@@ -76,14 +76,6 @@ def flat_outputs(graph: ModelGraph, outputs: Mapping[str, Array]) -> Array:
     return np.concatenate([outputs[name].reshape(outputs[name].shape[0], -1) for name in graph.outputs], axis=1)
 
 
-def hull_of(boxes: tuple[dict[str, Enclosure], ...]) -> dict[str, Enclosure]:
-    """The smallest box that holds all."""
-    return {
-        name: Enclosure(np.minimum.reduce([box[name].lo for box in boxes]), np.maximum.reduce([box[name].hi for box in boxes]))
-        for name in boxes[0]
-    }
-
-
 def _elements(graph: ModelGraph, names: tuple[str, ...]) -> list[int]:
     return [int(np.prod(graph.values[name].shape, dtype=np.int64)) for name in names]
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from certify.boxes import EXACT_INTEGERS, hull_of, input_boxes, inward
+from certify.boxes import EXACT_INTEGERS, input_boxes, inward
 from certify.certificate.contract import InputFacts
 from certify.errors import InvalidData, Unsupported, UsageError
 from certify.graph.infinities import mistaken_in_input, readers
@@ -22,7 +22,7 @@ from certify.graph.model import ModelGraph, Value
 from certify.graph.tensors import FLOATING, dtype_of, type_name
 from certify.graph.vnnlib import read as read_vnnlib
 from certify.graph.vnnlib.property import Property
-from certify.number.enclosure import Enclosure
+from certify.number.enclosure import Enclosure, hull_of
 from certify.number.formats import from_onnx
 from certify.number.rounding import round_to
 from certify.number.upward import Array

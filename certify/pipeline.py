@@ -26,7 +26,7 @@ from certify.engines.region.decided import RegionDecision
 from certify.engines.region.decided import decide as region_decisions
 from certify.engines.region.limits import Limits, Stop, never
 from certify.engines.region.proof import prove
-from certify.engines.region.search import Map as Spread
+from certify.engines.region.search import Spread
 from certify.errors import UsageError
 from certify.gate import check_names, judge
 from certify.graph.annotate import annotate

@@ -9,20 +9,20 @@ from __future__ import annotations
 import multiprocessing
 import pickle
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from certify.analysis.program import Program
 from certify.analysis.target import target
 from certify.engines import parallel
-from certify.engines.region.search import Asked, Known
+from certify.engines.region.search import Asked, Known, Question, alone
 from certify.number.formats import format_named
 from certify.profiles import profile_named
 from certify.request import Request
@@ -65,7 +65,8 @@ class Workers:
         self._model, self._jobs = Model.of(request), jobs
         self._started = time.monotonic()
         self._pool: ProcessPoolExecutor | None = None
-        self._questions: dict[int, tuple[Any, bytes]] = {}  # the question is kept: its id stays its own
+        self._question: Question | None = None
+        self._pickled = b""
 
     def __enter__(self) -> Workers:
         return self
@@ -74,18 +75,17 @@ class Workers:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def __call__(self, ask: Callable[[Asked], Known], parts: Sequence[Asked]) -> Iterable[Known]:
-        """ask(part) for each part, in order."""
+    def __call__(self, question: Question, parts: Sequence[Asked]) -> Iterable[Known]:
+        """What the question answers of each part, in order."""
         if self._jobs < 2 or len(parts) < 2 or time.monotonic() - self._started < LATER:
-            return map(ask, parts)
-        question: Any = ask.__self__  # type: ignore[attr-defined]
-        if id(question) not in self._questions:
-            self._questions[id(question)] = (question, pickle.dumps((type(question), question.arguments)))
+            return alone(question, parts)
+        if question is not self._question:
+            self._question, self._pickled = question, pickle.dumps((type(question), question.arguments))
         try:
-            return list(self._processes().map(_answer, [self._questions[id(question)][1]] * len(parts), parts))
+            return list(self._processes().map(_answer, [self._pickled] * len(parts), parts))
         except BrokenProcessPool:
             self._jobs = 1  # a process was killed, for memory perhaps: go on alone
-            return map(ask, parts)
+            return alone(question, parts)
 
     def _processes(self) -> ProcessPoolExecutor:
         if self._pool is None:
@@ -95,7 +95,7 @@ class Workers:
 
 
 _program: Program | None = None
-_questions: dict[bytes, Any] = {}
+_questions: dict[bytes, Question] = {}
 
 
 def _prepare(model: Model) -> None:

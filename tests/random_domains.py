@@ -251,8 +251,8 @@ def _forest(s: Sketch, op: str, x: str) -> None:
     }
     ends = [(t, k) for t in range(3) for k in (2, 3, 4)]
     word = "target" if op.endswith("Regressor") else "class"
-    leaves = {f"{word}_treeids": [t for t, _ in ends], f"{word}_nodeids": [k for _, k in ends]}
-    leaves[f"{word}_weights"] = [float(np.float32(v)) for v in s.generator.normal(size=len(ends))]  # type: ignore[misc]
+    leaves: dict[str, Any] = {f"{word}_treeids": [t for t, _ in ends], f"{word}_nodeids": [k for _, k in ends]}
+    leaves[f"{word}_weights"] = [float(np.float32(v)) for v in s.generator.normal(size=len(ends))]
     if op.endswith("Regressor"):
         given = {"n_targets": 1, "target_ids": [0] * 9, "aggregate_function": s.one_of("SUM", "AVERAGE", "MIN", "MAX")}
         s.add(op, [x], domain=ML, gives=[(FLOAT, (n, 1))], **given, **nodes, **leaves)

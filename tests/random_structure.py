@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from onnx import TensorProto, helper
+from onnx import TensorProto, ValueInfoProto, helper
 
 from tests.random_graphs import FLOAT, INT64, NUMPY, Sketch
 from tests.random_moves import operand
@@ -90,7 +90,10 @@ def control(s: Sketch, op: str) -> None:
     """Bodies that read values from outside."""
     x = operand(s)
     kind, shape = s.element(x), s.shape(x)
-    values = lambda *names: [helper.make_tensor_value_info(name, kind, shape) for name in names]  # noqa: E731
+
+    def values(*names: str) -> list[ValueInfoProto]:
+        return [helper.make_tensor_value_info(name, kind, shape) for name in names]
+
     b = f"b{len(s.nodes)}"
     step = helper.make_node(s.one_of("Tanh", "Sin", "Neg", "Abs"), [f"{b}i"], [f"{b}t"])
     join = helper.make_node(s.one_of("Add", "Mul", "Sub"), [f"{b}t", x], [f"{b}o"])

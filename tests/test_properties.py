@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -31,8 +32,8 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def asked(folder: Path, model: onnx.ModelProto, text: str, **options: object) -> Certificate:
     (folder / "p.vnnlib").write_text(text)
-    given: dict[str, object] = {"boxes": 200, "jobs": 1, "time_limit": 20.0, **options}
-    return certify.pipeline.run(Request(model, vnnlib=folder / "p.vnnlib", **given))  # type: ignore[arg-type]
+    given: dict[str, Any] = {"boxes": 200, "jobs": 1, "time_limit": 20.0, **options}
+    return certify.pipeline.run(Request(model, vnnlib=folder / "p.vnnlib", **given))
 
 
 def shifted() -> onnx.ModelProto:

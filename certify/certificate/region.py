@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from certify.certificate import schema
-from certify.engines.region.answer import Region, SubBox
+from certify.engines.region.answer import Region
+from certify.engines.region.boxes import Part
 from certify.engines.region.decided import RegionDecision
 from certify.engines.region.map import Map
 from certify.number.upward import Array
@@ -15,7 +16,9 @@ MERGED = 256  # intervals of undecided inputs that are listed
 def region(found: Region) -> schema.Region:
     """The document's account of how a region was split."""
     outputs = [
-        schema.RegionOutput(name, found.lower[name], [_sub_box(box) for box in found.worst[name]], _map(found.maps.get(name)))
+        schema.RegionOutput(
+            name, found.lower[name], [schema.SubBox(x.bound, box(x.part)) for x in found.worst[name]], _map(found.maps.get(name))
+        )
         for name in found.lower
     ]
     return schema.Region(found.boxes, found.asked, found.ended, outputs)
@@ -23,10 +26,7 @@ def region(found: Region) -> schema.Region:
 
 def decision(output: str, found: RegionDecision) -> schema.RegionDecision:
     """The document's account of the decisions over a region."""
-    worst = [
-        schema.UndecidedBox(x.kind, x.margin_reals, x.margin_executions, {name: intervals(x.lo[name], x.hi[name]) for name in x.lo})
-        for x in found.worst
-    ]
+    worst = [schema.UndecidedBox(x.kind, x.margin_reals, x.margin_executions, box(x.part)) for x in found.worst]
     merged = None if found.intervals is None else [(str(x.kind), x.lo, x.hi) for x in found.intervals[:MERGED]]
     return schema.RegionDecision(
         output,
@@ -43,11 +43,12 @@ def decision(output: str, found: RegionDecision) -> schema.RegionDecision:
     )
 
 
-def _sub_box(box: SubBox) -> schema.SubBox:
-    return schema.SubBox(box.bound, {name: intervals(box.lo[name], box.hi[name]) for name in box.lo})
+def box(part: Part) -> dict[str, list[list[float]]]:
+    """[lo, hi] of each element by input, in C order; of inputs with more than LISTED elements, the hull of all."""
+    return {name: _intervals(part.lo[name], part.hi[name]) for name in part.lo}
 
 
-def intervals(lo: Array, hi: Array) -> list[list[float]]:
+def _intervals(lo: Array, hi: Array) -> list[list[float]]:
     if lo.size > LISTED:
         return [[float(lo.min()), float(hi.max())]]
     return [[float(a), float(b)] for a, b in zip(lo.reshape(-1), hi.reshape(-1), strict=True)]

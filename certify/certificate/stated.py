@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from certify.certificate import schema
 from certify.certificate.contract import Counterexample, PropertyResult
-from certify.certificate.region import LISTED, intervals
+from certify.certificate.region import LISTED, box
 
 
 def stated(found: PropertyResult) -> schema.Property:
     """The document's account of the property."""
     proof = found.proof
-    worst = [
-        schema.UnprovedBox(box.margin_reals, box.margin_executions, {name: intervals(box.lo[name], box.hi[name]) for name in box.lo})
-        for box in proof.worst
-    ]
+    worst = [schema.UnprovedBox(x.margin_reals, x.margin_executions, box(x.part)) for x in proof.worst]
     return schema.Property(
         found.verdict,
         proof.margin_reals,

@@ -56,20 +56,8 @@ def _multipliers(sweep: Sweep, target: str, rows: npt.NDArray[np.intp]) -> dict[
     shape = sweep.problem.values[target].shape[1:]
     unit = np.zeros((rows.size, int(np.prod(shape))))
     unit[np.arange(rows.size), rows] = 1.0
-    reached, found = {target: unit.reshape(rows.size, *shape)}, {}
-    for name in sweep.ancestors(target):
-        a = reached.pop(name, None)
-        if a is None:
-            continue
-        if name != target:
-            found[name] = a.reshape(rows.size, -1)
-        linear = sweep.maps.get(name)
-        if linear is None:
-            continue
-        for operand, part in zip(sweep.steps[name].operands, linear.pull(a), strict=False):
-            if operand is not None and part is not None and operand in sweep.state.tubes:
-                reached[operand] = reached[operand] + part if operand in reached else part
-    return found
+    walked = sweep.multipliers(sweep.ancestors(target), target, unit.reshape(rows.size, *shape))
+    return {name: a.reshape(rows.size, -1) for name, a in walked if name != target and name in sweep.steps}
 
 
 def _slopes(step: Step, linear: Linearization, sweep: Sweep) -> Array | None:

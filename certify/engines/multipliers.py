@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from certify.number.upward import UNIT_ROUNDOFF, Array, inflate
-from certify.semantics.contract import Cases, Linearization, of_cases
-
-
-class Chosen(Mapping[str, Array]):
-    """Arrays by name, of chosen cases."""
-
-    def __init__(self, arrays: Mapping[str, Array], cases: Cases) -> None:
-        self._arrays, self._cases = arrays, cases
-
-    def __getitem__(self, name: str) -> Array:
-        return of_cases(self._arrays[name], self._cases)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._arrays)
-
-    def __len__(self) -> int:
-        return len(self._arrays)
+from certify.semantics.contract import Linearization, of_cases
 
 
 def cut(linear: Linearization, modulus: Array) -> Linearization:
@@ -89,3 +74,15 @@ def _weighed(flat: Array, weights: Array) -> Array:
     if some:
         lost |= ((flat > 0.0) & infinite).any(axis=1)
     return np.where(lost, np.inf, finite)
+
+
+def unit_rows(shape: tuple[int, ...], entries: Sequence[tuple[npt.NDArray[np.intp], float]]) -> Callable[[int, int], Array]:
+    """Makes rows start to stop, (rows, *shape), of functionals with these entries, (flat elements by row, entry): one of each a row."""
+
+    def rows(start: int, stop: int) -> Array:
+        unit = np.zeros((stop - start, int(np.prod(shape))))
+        for index, entry in entries:
+            unit[np.arange(stop - start), index[start:stop]] = entry
+        return unit.reshape(-1, *shape)
+
+    return rows

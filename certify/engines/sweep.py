@@ -28,7 +28,7 @@ w_k = L_k w_parents + (within 2 rho_k) + (within beta_k), shifts and defects can
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -36,7 +36,7 @@ import numpy.typing as npt
 
 from certify.analysis.problem import Problem, Step
 from certify.engines.contract import Functional, Progress
-from certify.engines.multipliers import Chosen, cut, dot_rows, gamma_bound, times, weigh
+from certify.engines.multipliers import cut, dot_rows, gamma_bound, times, unit_rows, weigh
 from certify.engines.parallel import in_order
 from certify.engines.running import State
 from certify.number.enclosure import Enclosure
@@ -196,23 +196,11 @@ class Sweep:
         self, name: str, index: npt.NDArray[np.intp], parts: dict[str, Array] | None = None, quiet: dict[str, Array] | None = None
     ) -> Array:
         """Upper bound of |e_i| for each flat element i of `index` of the value; `parts`, `quiet` as in `bound`."""
-        return self._blocks(name, index.size, self._unit_rows(name, [(index, 1.0)]), parts, quiet)
+        return self._blocks(name, index.size, unit_rows(self.problem.values[name].shape[1:], [(index, 1.0)]), parts, quiet)
 
     def differences(self, name: str, index: npt.NDArray[np.intp], other: npt.NDArray[np.intp]) -> Array:
         """Upper bound of |e_i - e_j| for each pair of flat elements i of `index`, j of `other`, i != j."""
-        return self._blocks(name, index.size, self._unit_rows(name, [(index, 1.0), (other, -1.0)]), None, None)
-
-    def _unit_rows(self, name: str, entries: list[tuple[npt.NDArray[np.intp], float]]) -> Callable[[int, int], Array]:
-        """Makes rows start to stop of functionals with these entries, one of each a row."""
-        shape = self.problem.values[name].shape[1:]
-
-        def rows(start: int, stop: int) -> Array:
-            unit = np.zeros((stop - start, int(np.prod(shape))))
-            for index, entry in entries:
-                unit[np.arange(stop - start), index[start:stop]] = entry
-            return unit.reshape(-1, *shape)
-
-        return rows
+        return self._blocks(name, index.size, unit_rows(self.problem.values[name].shape[1:], [(index, 1.0), (other, -1.0)]), None, None)
 
     def _blocks(
         self,
@@ -274,35 +262,43 @@ class Sweep:
 
         Of many cases, row i speaks of case i, or of cases[i]; the latter where every map in `order` has a `pull_of`.
         """
-        noises, quiets = (x if cases is None else Chosen(x, cases) for x in (self.noise, self.quiet))
-        multipliers = {target: rows}
         silent = total = np.full(rows.shape[0], lost)
         between = 2.0 * total
+
+        def chosen(x: Array) -> Array:
+            return x if cases is None else of_cases(x, cases)
+
+        for name, a in self.multipliers(order, target, rows, cases):
+            if name not in self.steps:  # an input or a constant that deviates before any operation
+                (share,) = weigh(a, lift(chosen(self.given_noise(name))))
+                total, silent, between = add_up(total, share), add_up(silent, share), add_up(between, share, share)
+            else:
+                share, *rest = weigh(a, chosen(self.noise[name]), *(() if quiet is None else (chosen(self.quiet[name]),)))
+                total = add_up(total, share)
+                if quiet is not None:
+                    silent, between = add_up(silent, rest[0]), add_up(between, share, rest[0])
+            shares[name] = share
+        if quiet is not None:
+            quiet |= {"exact": silent, "apart": between}
+        return total
+
+    def multipliers(self, order: list[str], target: str, rows: Array, cases: Cases | None = None) -> Iterator[tuple[str, Array]]:
+        """a_k of each value that functionals of `target` reach: steps in `order` (as `ancestors`), then what no step computes."""
+        reached = {target: rows}
         for name in order:
-            a = multipliers.pop(name, None)
+            a = reached.pop(name, None)
             if a is None:
                 continue
-            share, *rest = weigh(a, noises[name], *(() if quiet is None else (quiets[name],)))
-            total = add_up(total, share)
-            if quiet is not None:
-                silent, between = add_up(silent, rest[0]), add_up(between, share, rest[0])
-            shares[name] = share
+            yield name, a
             linear = self.maps.get(name)
             if linear is None:
                 continue
             with np.errstate(invalid="ignore", over="ignore"):
                 parts = linear.pull(a) if cases is None or linear.pull_of is None else linear.pull_of(a, cases)
-            for operand, part in zip(self.steps[name].operands, parts, strict=False):
-                if operand is not None and part is not None and operand in self.state.tubes:
-                    multipliers[operand] = multipliers[operand] + part if operand in multipliers else part
-        for name, a in multipliers.items():  # inputs and constants that deviate before any operation
-            given = self.given_noise(name)
-            (share,) = weigh(a, lift(given if cases is None else of_cases(given, cases)))
-            total, silent, between = add_up(total, share), add_up(silent, share), add_up(between, share, share)
-            shares[name] = share
-        if quiet is not None:
-            quiet |= {"exact": silent, "apart": between}
-        return total
+                for operand, part in zip(self.steps[name].operands, parts, strict=False):
+                    if operand is not None and part is not None and operand in self.state.tubes:
+                        reached[operand] = reached[operand] + part if operand in reached else part
+        yield from reached.items()
 
     def underflow(self, order: list[str]) -> float:
         """What multipliers of the steps in `order` may lack by underflow, against finite spreads (see above)."""

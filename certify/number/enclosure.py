@@ -7,8 +7,9 @@ shares one array as lo and hi. Additions and multiplications step outward only w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
@@ -108,6 +109,11 @@ def around(middle: Array, radius: Array) -> Enclosure:
 def hull(a: Enclosure, b: Enclosure) -> Enclosure:
     """The smallest enclosure containing both."""
     return Enclosure(np.minimum(a.lo, b.lo), np.maximum(a.hi, b.hi))
+
+
+def hull_of(boxes: Sequence[Mapping[str, Enclosure]]) -> dict[str, Enclosure]:
+    """The smallest box, by name, that holds all."""
+    return {name: reduce(hull, (box[name] for box in boxes)) for name in boxes[0]}
 
 
 def concatenate(parts: Sequence[Enclosure]) -> Enclosure:

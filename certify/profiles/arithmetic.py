@@ -89,9 +89,11 @@ class NearestArithmetic:
 
     def scaled(self, magnitude: Array) -> Array:
         """Numbers of the operands' formats, scaled, are numbers of compute and of storage if these have as many bits, or below the
-        smallest normal number of one of them, where the scaled number is rounded like any other."""
+        smallest normal number of one of them, where the scaled number is rounded like any other. An operand without a format (an
+        integer, a real number inside an expansion) may have any number of bits.
+        """
         bits = min(self.compute.precision, self.storage.precision)
-        if not self.operands or any(format.precision > bits for format in self.operands):
+        if len(self.operands) != 2 or any(format.precision > bits for format in self.operands):
             return self.round(magnitude)
         tiny = max(self.compute.smallest_normal, self.storage.smallest_normal)
         born = self.round(magnitude)

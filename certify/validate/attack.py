@@ -76,7 +76,7 @@ def arena(target: Target, profile: Profile, request: Request, box: Mapping[str, 
     first = exact_problem(target.exact, middle, 0)
     try:
         tried = bench(subject_of(target, profile, request, middle, 1, first), first, target.exact)
-        tried(middle).error  # noqa: B018 (what cannot be computed is refused here)
+        tried(middle).check()
     except ValidationUnavailable as reason:
         return Arena(domain, None, str(reason).replace("; ", ", "))
     return Arena(domain, tried)

@@ -23,6 +23,7 @@ from certify.validate.runtime import ValidationUnavailable
 WORK = 3_000_000  # about ten seconds: one unit is an operation on one ball, or 50 products inside a matrix product
 _PER_UNIT = 50
 _MPMATH_BITS = 2400  # sums and products of float64 numbers are exact in so many, but for extreme spreads
+NO_WAY = (TypeError, AttributeError, ValueError, NotImplementedError)  # what a value raises that is not made for such numbers
 _WHOLE_STEP = 2048  # elements up to which a step that is not computed element by element is checked whole
 
 
@@ -83,7 +84,7 @@ def _end_to_end(problem: Problem) -> dict[str, Enclosure]:
             values[step.output] = exactly(step, operands)
         except Undecided as reason:
             raise _Open(f"{step.kind} node {step.node}: {reason}") from reason
-        except (TypeError, AttributeError, ValueError, NotImplementedError) as reason:
+        except NO_WAY as reason:
             raise ValidationUnavailable(f"{step.kind} node {step.node} has no way with balls: {reason}") from reason
         for name in step.operands:
             if name and last[name] == k and name not in problem.outputs:
@@ -128,7 +129,7 @@ def spot_check(problem: Problem, seed: int = 0, count: int = 64) -> tuple[int, l
                 exact = _element(problem, step, index)
             except ZeroDivisionError:
                 exact = mp.nan  # a pole: nothing finite may be claimed there
-            except (TypeError, AttributeError, ValueError, NotImplementedError):
+            except NO_WAY:
                 continue  # the rule's value has no way with mpmath's numbers
             if exact is None or (mp.isnan(exact) and _meets_infinity(problem, step)):
                 continue  # of an infinite operand (a mask) the rule says more than arithmetic does

@@ -23,7 +23,7 @@ from certify.semantics.families.block import Block
 from certify.validate import conform
 from certify.validate.balls import Ball, Undecided
 from certify.validate.emulate import Emulator
-from certify.validate.oracle import exactly, work
+from certify.validate.oracle import NO_WAY, exactly, work
 from certify.validate.products import factors
 from certify.validate.runs import LARGEST, Subject, proto_of
 from certify.validate.runtime import ValidationUnavailable, open_runner, run_cases
@@ -54,6 +54,10 @@ class Trial:
     def error(self) -> dict[str, Array]:
         """|computed - exact| by output; inf where the run delivers NaN or an infinity of its own, NaN where the exact result is unknown."""
         return {name: distance(self.computed[name], self.exact[name]) for name in self.computed}
+
+    def check(self) -> None:
+        """Raise ValidationUnavailable where the error cannot be computed."""
+        _ = self.error
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +158,7 @@ def ball_values(program: Program, points: Mapping[str, Array]) -> dict[str, Any]
             name: np.concatenate([np.broadcast_to(x[name], (n, *x[name].shape[1:])) for x, n in _counted(found, cases)])
             for name in found[0]
         }
-    except (TypeError, AttributeError, ValueError, NotImplementedError) as reason:
+    except NO_WAY as reason:
         raise ValidationUnavailable(f"an operator has no way with balls: {reason}") from reason
 
 

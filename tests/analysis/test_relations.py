@@ -190,7 +190,7 @@ def test_computed_values_lie_within_their_ranges(dtype: str, name: str) -> None:
     draw, program, storage = np.random.default_rng(5), program_of(BODIES[name], dtype), format_named(dtype)
     box = {name: Enclosure(*(np.sort([round_to(e, storage) for e in (X.lo, X.hi)], axis=0))) for name, X in boxes(draw, 24).items()}
     problem, _ = ranges(program, box)
-    state = errors(program, problem).state
+    state = errors(program, problem).ranged
     for _ in range(12):
         values = dict(program.stored)
         values |= {name: round_to(x, storage) for name, x in points(draw, box).items()}
@@ -198,7 +198,7 @@ def test_computed_values_lie_within_their_ranges(dtype: str, name: str) -> None:
             with np.errstate(all="ignore"):
                 y = step.rule.value(*(None if name is None else values[name] for name in step.operands), **step.attributes)
                 values[step.output] = y = round_to(np.asarray(y), step.arithmetic.storage)
-            Y = state.computed[step.output]  # type: ignore[attr-defined]
+            Y = state.computed[step.output]
             finite = np.isfinite(y)
             assert ((Y.lo <= y) & (y <= Y.hi))[finite].all(), step.output
 
@@ -208,7 +208,7 @@ def test_a_computed_variance_may_be_negative() -> None:
     X = Enclosure(np.full((1, 2, 3), 9.0), np.full((1, 2, 3), 11.0))
     problem, _ = ranges(program, {"x": X, "c": X})
     assert float(problem.values["v"].lo.min()) == 0.0
-    assert float(errors(program, problem).state.computed["v"].lo.min()) < 0.0  # type: ignore[attr-defined]
+    assert float(errors(program, problem).ranged.computed["v"].lo.min()) < 0.0
     assert storage.name == "fp16"
 
 

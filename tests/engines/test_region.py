@@ -136,7 +136,7 @@ def test_narrower_ranges_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def shrunk(self: many.BoxSweep, name: str) -> Enclosure | None:
         E = honest(self, name)
-        return None if E is None else Enclosure(0.8 * E.lo, 0.8 * E.hi)
+        return None if E is None else Enclosure(0.99 * E.lo, 0.99 * E.hi)
 
     monkeypatch.setattr(batch.BoxSweep, "deviation", shrunk)
     assert lies(monkeypatch, "relu", "fp16")

@@ -8,6 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 
+from certify.number.enclosure import Enclosure
 from certify.number.formats import FORMATS, Format
 from certify.number.rounding import round_to
 from certify.number.upward import Array
@@ -15,7 +16,7 @@ from certify.profiles import profile_named
 from certify.profiles.arithmetic import NearestArithmetic
 from certify.profiles.elementary import Accuracies
 from certify.profiles.order import order_named
-from tests.profiles.test_summation import SMALL, numbers
+from tests.profiles.test_summation import NARROW, SMALL, numbers
 
 # Twice SMALL's bits and two more, with the same exponents: subnormals of both meet, as for bf16 in fp32.
 DOUBLE = Format("double", precision=10, emin=SMALL.emin, emax=SMALL.emax)
@@ -53,6 +54,47 @@ def test_an_addition_errs_by_no_more_than_the_smaller_operand(compute: Format, s
     assert bool((bound[np.isfinite(bound)] <= smaller[np.isfinite(bound)]).all()) == claimed
     wider = NearestArithmetic(storage, compute, compute, (storage, DOUBLE), order_named("any"), Accuracies())
     assert np.array_equal(wider.addition(np.abs(a + b), smaller), wider.round(np.abs(a + b)))
+
+
+@pytest.mark.parametrize("compute", [SMALL, DOUBLE, SHORT, NARROW])
+@pytest.mark.parametrize("storage", [SMALL, SMALL.flushed(), SHORT, NARROW])
+def test_a_scaled_number_errs_only_where_bits_are_missing_or_underflow(compute: Format, storage: Format) -> None:
+    """All numbers times all powers of two, up to overflow. Rounded once, the bound is attained; flushed, nothing is as large."""
+    if not storage.subnormals:
+        compute = compute.flushed()
+    x, scale = (v.ravel() for v in np.meshgrid(numbers(SMALL), np.ldexp(1.0, np.arange(-8, 9))))
+    machine = NearestArithmetic(storage, compute, compute, (SMALL, SMALL), order_named("any"), Accuracies())
+    bound = machine.scaled(np.abs(x * scale))
+    stored = round_to(round_to(x * scale, compute), storage)
+    error = np.where(np.isfinite(stored), np.abs(stored - x * scale), np.inf)
+    assert (error <= bound).all()
+    assert (bound <= machine.round(np.abs(x * scale))).all()
+    at = np.isfinite(bound) & (bound > 0)
+    once = storage.subnormals and (compute is storage or storage is SHORT)
+    assert (error[at] / bound[at]).max() > (0.99 if once else 0.4)
+
+
+@pytest.mark.parametrize("operands", [(), (SMALL,), (SMALL, DOUBLE), (SMALL, SMALL, SMALL)])
+def test_scaling_is_rounded_where_an_operand_may_have_any_number_of_bits(operands: tuple[Format, ...]) -> None:
+    m = np.abs(results("*"))
+    machine = NearestArithmetic(SMALL, SMALL, SMALL, operands, order_named("any"), Accuracies())
+    assert np.array_equal(machine.scaled(m), machine.round(m))
+
+
+@pytest.mark.parametrize("compute", [SMALL, DOUBLE, SHORT, NARROW])
+@pytest.mark.parametrize("storage", [SMALL, SMALL.flushed(), NARROW])
+def test_what_is_delivered_holds_every_rounding_and_nothing_else(compute: Format, storage: Format) -> None:
+    exact = np.unique(np.concatenate([results(operation) for operation in ("+", "*", "/")]))
+    ways = [round_to(exact, storage), round_to(round_to(exact, compute), storage)]
+    machine = arithmetic(storage, compute)
+    at = machine.delivered(Enclosure(exact, exact))
+    assert np.array_equal(at.lo, np.minimum(*ways))
+    assert np.array_equal(at.hi, np.maximum(*ways))
+    span = 40
+    reached = np.lib.stride_tricks.sliding_window_view(np.stack(ways), span, axis=1)
+    over = machine.delivered(Enclosure(exact[: -span + 1], exact[span - 1 :]))
+    assert np.array_equal(over.lo, reached.min(axis=(0, 2)))
+    assert np.array_equal(over.hi, reached.max(axis=(0, 2)))
 
 
 @pytest.mark.parametrize("operation", ["+", "*", "/", "sqrt"])

@@ -8,20 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from certify.analysis.program import Program
-from certify.analysis.reference import over_region
 from certify.engines.adjoint import output_of
 from certify.engines.answer import Answer, Bounds, keep_facts
 from certify.engines.contract import Guarantee, Progress
 from certify.engines.parallel import single_threaded_products
 from certify.engines.region.batch import Batch, evaluate
-from certify.engines.region.boxes import Layout
+from certify.engines.region.boxes import Layout, Part
 from certify.engines.region.error import ErrorBounds
 from certify.engines.region.limits import Limits
 from certify.engines.region.map import Map, map_of
-from certify.engines.region.search import Known, Search
-from certify.engines.region.search import Map as Spread
+from certify.engines.region.search import Known, Search, Spread, alone
 from certify.number.enclosure import Enclosure
-from certify.number.upward import Array, add_up, up
+from certify.number.upward import add_up, up
 
 RANKED = 8  # worst sub-boxes that are listed
 WORK = 2.5e8  # nominal nanoseconds of rows that a sweep of one box may take, for each second of the time limit
@@ -29,11 +27,10 @@ WORK = 2.5e8  # nominal nanoseconds of rows that a sweep of one box may take, fo
 
 @dataclass(frozen=True, slots=True)
 class SubBox:
-    """A part of the region and the bound of the output's error in it; by input, (*shape)."""
+    """A part of the region and the bound of the output's error in it."""
 
     bound: float
-    lo: dict[str, Array]
-    hi: dict[str, Array]
+    part: Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +55,7 @@ def region_answer(
     limits: Limits,
     enough: Mapping[str, float],
     progress: Progress | None,
-    spread: Spread = map,
+    spread: Spread = alone,
 ) -> tuple[Answer, Region]:
     """Bounds over the whole region. enough: by output, the bound at which an absolute budget is met; what is above is split on."""
     with single_threaded_products():
@@ -66,16 +63,15 @@ def region_answer(
         question = ErrorBounds(program, Layout.of(program, boxes), work, np.array([enough.get(name, 0.0) for name in program.outputs]))
         search = Search(question, spread)
         ended = limits.search(search, progress, lambda: f"splitting: bound {float(search.known.values.max(initial=0.0)):.4g}")
-        return _answer(program, question, search), _region(question, search, ended)
+        return _answer(question, search), _region(question, search, ended)
 
 
-def _answer(program: Program, question: ErrorBounds, search: Search) -> Answer:
+def _answer(question: ErrorBounds, search: Search) -> Answer:
     """As for points, with one case: the region. Of nodes it says what holds in the sub-box that is worst for the first output."""
     result = Answer("region", Guarantee.PROVED)
     upper = search.known.values.max(axis=0, initial=0.0)
-    ranges = over_region(program, dict(question.layout.box)).values
     start = 0
-    for k, (name, size) in enumerate(zip(program.outputs, question.sizes.outputs, strict=True)):
+    for k, (name, size) in enumerate(zip(question.program.outputs, question.sizes.outputs, strict=True)):
         worst = int(question.by_output(search.known.values)[:, k].argmax())
         sweep = _alone(question, search.known, worst).bounding
         shape = (1, *question.sizes.shapes[k])
@@ -84,7 +80,7 @@ def _answer(program: Program, question: ErrorBounds, search: Search) -> Answer:
         moved = np.abs(np.broadcast_to(sweep.centres.get(name, np.zeros(shape)), shape))
         conversion = np.minimum(add_up(found.converted, moved), total)
         rest = np.where(np.isfinite(total), np.maximum(up(total - conversion), 0.0), np.inf)
-        X = ranges[name]
+        X = question.sizes.ranges[k]
         result.outputs[name] = Bounds(X.mid, conversion, rest, X.rad, total)
         result.shares[name] = {step: float(share[0]) for step, share in found.shares.items() if share.size}
         if k == 0:
@@ -105,11 +101,8 @@ def _region(question: ErrorBounds, search: Search, ended: str) -> Region:
     worst, maps = {}, {}
     for k, name in enumerate(question.program.outputs):
         ranked = np.argsort(-by_output[:, k], kind="stable")[:RANKED]
-        boxes = question.layout.enclosures(known.lo[ranked], known.hi[ranked])
-        worst[name] = [
-            SubBox(float(by_output[row, k]), {i: X.lo[n] for i, X in boxes.items()}, {i: X.hi[n] for i, X in boxes.items()})
-            for n, row in enumerate(ranked)
-        ]
+        parts = question.layout.parts(known.lo[ranked], known.hi[ranked])
+        worst[name] = [SubBox(float(by_output[row, k]), part) for row, part in zip(ranked, parts, strict=True)]
         found = map_of(question.layout, known, by_output[:, k])
         if found is not None:
             maps[name] = found

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -61,6 +62,7 @@ class Errors(BoxSweep):
             state.tubes.pop(name, None)
             state.stored[name] = Enclosure.point(program.stored[name])
         super().__init__(problem, state)
+        self.ranged = state
         self.shifts = known
         self.unsure: dict[str, Array] = {}
         self.moved: dict[str, Enclosure] = {}
@@ -82,7 +84,8 @@ class Errors(BoxSweep):
         if all(d is None for d in D):
             return arriving
         X = tuple(None if name is None else self.problem.values[name] for name in step.operands)
-        moved = step.rule.moved(X, D, **step.attributes)  # type: ignore[attr-defined]
+        rule: Any = step.rule
+        moved = rule.moved(X, D, **step.attributes)
         self.moved[step.output] = moved
         if not np.isfinite(moved.mag).all():
             self.noise[step.output] = add_up(self.noise[step.output], moved.mag)
@@ -106,8 +109,9 @@ def ranges(program: Program, box: Mapping[str, Enclosure], limit: float = np.inf
     limit: nominal nanoseconds for rows, of all boxes together.
     """
     values, radii = given_ranges(program, dict(box))
-    mids, rads = {name: X.mid for name, X in box.items()}, {name: X.rad for name, X in box.items()}
-    middle = at_points(program, program.exact, mids, rads, settle=False)
+    middles = {name: X.mid if program.declared.get(name) is not None else np.floor(X.mid) for name, X in box.items()}  # integers stay such
+    reaches = {name: subtract(X, Enclosure.point(middles[name])).mag for name, X in box.items()}
+    middle = at_points(program, program.exact, middles, reaches, settle=False)
     sweep = BoxSweep(middle, State(middle, rounding=False))
     every = sum(int(X.lo[0].size) for X in middle.values.values()) <= EVERY
     infinite, producers = infinite_values(values), producers_of(program.steps)

@@ -10,10 +10,18 @@ import numpy as np
 import numpy.typing as npt
 
 from certify.analysis.program import Program
-from certify.number.enclosure import Enclosure
+from certify.number.enclosure import Enclosure, hull_of
 from certify.number.formats import Format
 from certify.number.rounding import round_to, ufp, ulp
 from certify.number.upward import Array
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A sub-box; lo, hi by input, (*shape)."""
+
+    lo: dict[str, Array]
+    hi: dict[str, Array]
 
 
 @dataclass(frozen=True)
@@ -33,14 +41,7 @@ class Layout:
 
     @cached_property
     def box(self) -> Mapping[str, Enclosure]:
-        if len(self.boxes) == 1:
-            return self.boxes[0]
-        return {
-            name: Enclosure(
-                np.minimum.reduce([box[name].lo for box in self.boxes]), np.maximum.reduce([box[name].hi for box in self.boxes])
-            )
-            for name in self.boxes[0]
-        }
+        return hull_of(self.boxes)
 
     @cached_property
     def columns(self) -> tuple[tuple[str, int], ...]:
@@ -74,6 +75,13 @@ class Layout:
             shape = (lo.shape[0], *X.shape[1:])
             found[name] = Enclosure(flat_lo.reshape(shape), flat_hi.reshape(shape))
         return found
+
+    def parts(self, lo: Array, hi: Array) -> list[Part]:
+        """The sub-boxes in these rows, one by one."""
+        boxes = self.enclosures(lo, hi)
+        return [
+            Part({name: X.lo[n] for name, X in boxes.items()}, {name: X.hi[n] for name, X in boxes.items()}) for n in range(lo.shape[0])
+        ]
 
     def split(self, lo: Array, hi: Array, axis: npt.NDArray[np.intp]) -> tuple[Array, Array]:
         """Each row cut in two at the middle of its axis: the left halves, then the right halves, (2 rows, columns).

@@ -13,11 +13,10 @@ from certify.analysis.program import Program
 from certify.engines.contract import Progress
 from certify.engines.parallel import single_threaded_products
 from certify.engines.region.answer import RANKED, WORK
-from certify.engines.region.boxes import Layout, next_above
+from certify.engines.region.boxes import Layout, Part, next_above
 from certify.engines.region.deciding import UNKNOWN, Deciding
 from certify.engines.region.limits import Limits
-from certify.engines.region.search import Known, Search
-from certify.engines.region.search import Map as Spread
+from certify.engines.region.search import Known, Search, Spread, alone
 from certify.number.enclosure import Enclosure
 from certify.number.upward import Array
 
@@ -27,13 +26,12 @@ KINDS: tuple[Kind, ...] = ("stable", "rounding", "reals")
 
 @dataclass(frozen=True, slots=True)
 class Undecided:
-    """A sub-box that is not stable, and lower bounds of the winner's margin in it; by input, (*shape)."""
+    """A sub-box that is not stable, and lower bounds of the winner's margin in it."""
 
     kind: Kind
     margin_reals: float
     margin_executions: float
-    lo: dict[str, Array]
-    hi: dict[str, Array]
+    part: Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +78,7 @@ def decide(
     names: Sequence[str],
     limits: Limits,
     progress: Progress | None = None,
-    spread: Spread = map,
+    spread: Spread = alone,
 ) -> dict[str, RegionDecision]:
     """By output, after splitting boxes, (1, *shape) by input: the largest that is undecided first."""
     with single_threaded_products():
@@ -103,16 +101,10 @@ def _decision(question: Deciding, search: Search, column: int, winners: Array, e
     same = bool((winners == winners[0]).all() and (winners != UNKNOWN).all())
     open_ = np.flatnonzero(kind > 0)
     ranked = open_[np.lexsort((executions[open_], volume[open_]))[::-1][:RANKED]]
-    parts = question.layout.enclosures(known.lo[ranked], known.hi[ranked])
+    parts = question.layout.parts(known.lo[ranked], known.hi[ranked])
     worst = [
-        Undecided(
-            KINDS[kind[row]],
-            float(-reals[row]) + 0.0,
-            float(-executions[row]) + 0.0,
-            {name: X.lo[n] for name, X in parts.items()},
-            {name: X.hi[n] for name, X in parts.items()},
-        )
-        for n, row in enumerate(ranked)
+        Undecided(KINDS[kind[row]], float(-reals[row]) + 0.0, float(-executions[row]) + 0.0, part)
+        for row, part in zip(ranked, parts, strict=True)
     ]
     return RegionDecision(
         len(known),

@@ -43,20 +43,12 @@ def effects(middle: BoxSweep, bounding: BoxSweep, target: str, rows: Array, layo
 
 def _weights(sweep: BoxSweep, target: str, rows: Array) -> dict[str, tuple[Array, Array]]:
     """|a| beta and |a| rho of each step that the functional reaches."""
-    reached, found = {target: rows}, {}
+    found = {}
     with np.errstate(invalid="ignore", over="ignore"):
-        for name in sweep.ancestors(target):
-            a = reached.pop(name, None)
-            if a is None:
-                continue
-            size, born = np.abs(a), sweep.state.local[name]
-            found[name] = (size * born, size * np.maximum(sweep.noise[name] - born, 0.0))
-            linear = sweep.maps.get(name)
-            if linear is None:
-                continue
-            for operand, part in zip(sweep.steps[name].operands, linear.pull(a), strict=False):
-                if operand is not None and part is not None and operand in sweep.state.tubes:
-                    reached[operand] = reached[operand] + part if operand in reached else part
+        for name, a in sweep.multipliers(sweep.ancestors(target), target, rows):
+            if name in sweep.steps:
+                size, born = np.abs(a), sweep.state.local[name]
+                found[name] = (size * born, size * np.maximum(sweep.noise[name] - born, 0.0))
     return found
 
 
@@ -101,16 +93,8 @@ def _total(x: Array) -> Array:
 
 def slopes(sweep: BoxSweep, target: str, rows: Array, layout: Layout) -> Array:
     """|slope of the functional's own value| times the radius, for each column."""
-    reached = {target: rows}
-    with np.errstate(invalid="ignore", over="ignore"):
-        for name in sweep.ancestors(target):
-            a = reached.pop(name, None)
-            linear = sweep.maps.get(name)
-            if a is None or linear is None:
-                continue
-            for operand, part in zip(sweep.steps[name].operands, linear.pull(a), strict=False):
-                if operand is not None and part is not None and operand in sweep.state.tubes:
-                    reached[operand] = reached[operand] + part if operand in reached else part
+    walked = sweep.multipliers(sweep.ancestors(target), target, rows)
+    reached = {name: a for name, a in walked if name not in sweep.steps}
     found = np.zeros((rows.shape[0], len(layout.columns)))
     for column, (source, element) in enumerate(layout.columns):
         radius = sweep.problem.radii[source]

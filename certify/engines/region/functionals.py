@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from certify.engines.region.batch import Batch
-from certify.engines.region.computed import RangedState
 from certify.engines.region.many import BoxSweep, Indices
 from certify.number.enclosure import Enclosure, add, intersect, multiply
 from certify.number.upward import Array
@@ -33,8 +32,8 @@ class Values:
 def functionals(batch: Batch, output: str, cases: Indices, index: Indices, rows: Array) -> Values:
     """Of each pair (box cases[i], row rows[index[i]]); rows (R, *shape of the output)."""
     X = _every(batch.bounding.problem.values[output], batch.bounding.problem.cases)
-    state = batch.bounding.state
-    held = state.of(output) if isinstance(state, RangedState) else X.widen(state.tubes.get(output))
+    state = batch.bounding.ranged
+    held = state.of(output)
     tube = state.tubes.get(output)
     C = intersect(_every(held, X.lo.shape[0]), X.widen(tube))
     if tube is not None:  # an execution without a bound may deliver NaN

@@ -11,10 +11,9 @@ from certify.analysis.program import Program
 from certify.engines.contract import Progress
 from certify.engines.parallel import single_threaded_products
 from certify.engines.region.answer import RANKED, WORK
-from certify.engines.region.boxes import Layout
+from certify.engines.region.boxes import Layout, Part
 from certify.engines.region.limits import Limits
-from certify.engines.region.search import Map as Spread
-from certify.engines.region.search import Search
+from certify.engines.region.search import Search, Spread, alone
 from certify.engines.region.statement import EXECUTIONS, REALS, Statement, Try
 from certify.graph.vnnlib.property import Case
 from certify.number.enclosure import Enclosure
@@ -23,12 +22,11 @@ from certify.number.upward import Array
 
 @dataclass(frozen=True, slots=True)
 class Unproved:
-    """A sub-box in which some execution may break the property, and lower bounds of its margins; by input, (*shape)."""
+    """A sub-box in which some execution may break the property, and lower bounds of its margins."""
 
     margin_reals: float
     margin_executions: float
-    lo: dict[str, Array]
-    hi: dict[str, Array]
+    part: Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +51,7 @@ def prove(
     cases: tuple[Case, ...],
     limits: Limits,
     progress: Progress | None = None,
-    spread: Spread = map,
+    spread: Spread = alone,
     attempt: Try | None = None,
 ) -> Proof:
     """Split boxes, (1, *shape) by input, until every part is proved safe for executions, a run breaks the property, or time is over."""
@@ -66,15 +64,9 @@ def prove(
     deficit = known.values[:, EXECUTIONS]
     open_ = np.flatnonzero(deficit >= 0.0)
     ranked = open_[np.argsort(-deficit[open_], kind="stable")[:RANKED]]
-    parts = layout.enclosures(known.lo[ranked], known.hi[ranked])
+    parts = layout.parts(known.lo[ranked], known.hi[ranked])
     worst = [
-        Unproved(
-            float(-known.values[row, REALS]) + 0.0,
-            float(-deficit[row]) + 0.0,
-            {name: X.lo[n] for name, X in parts.items()},
-            {name: X.hi[n] for name, X in parts.items()},
-        )
-        for n, row in enumerate(ranked)
+        Unproved(float(-known.values[row, REALS]) + 0.0, float(-deficit[row]) + 0.0, part) for row, part in zip(ranked, parts, strict=True)
     ]
     reals, executions = (_margin(known.values, column) for column in (REALS, EXECUTIONS))
     ended = "a run broke the property" if question.violated else ended

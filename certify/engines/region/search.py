@@ -59,9 +59,6 @@ class Asked:
     told: Array
 
 
-Map = Callable[[Callable[[Asked], Known], Sequence[Asked]], Iterable[Known]]
-
-
 class Question(Protocol):
     """What is asked of boxes. `ask` depends on nothing but its argument."""
 
@@ -70,7 +67,7 @@ class Question(Protocol):
 
     @property
     def chunk(self) -> int:
-        """Asked asked about at once; fewer or more would round differently."""
+        """Boxes asked about at once; fewer or more would round differently."""
         ...
 
     @property
@@ -98,6 +95,15 @@ class Question(Protocol):
     def urgency(self, known: Known) -> Array:
         """(n,): what is to be gained by cutting each box, 0 where nothing is."""
         ...
+
+
+Spread = Callable[[Question, Sequence[Asked]], Iterable[Known]]
+"""spread(question, parts): what the question answers of each part, in order, wherever it is worked out."""
+
+
+def alone(question: Question, parts: Sequence[Asked]) -> Iterable[Known]:
+    """Here, one part after the other."""
+    return map(question.ask, parts)
 
 
 class Worth:
@@ -135,7 +141,7 @@ def _shares(costs: Array) -> Array:
 class Search:
     """The boxes that make up the whole box, and what is known of each. ended: why no round is left, if none is."""
 
-    def __init__(self, question: Question, spread: Map = map) -> None:
+    def __init__(self, question: Question, spread: Spread = alone) -> None:
         self.question = question
         self._spread = spread
         self.asked = 0
@@ -144,6 +150,7 @@ class Search:
         lo, hi = question.layout.start
         self.known = self._ask(lo, hi, np.arange(lo.shape[0]))
         question.learn(self.known)
+        self._urgency = self._urgent()
 
     def rounds(self) -> Iterator[int]:
         """Cut the most urgent boxes, round after round; gives how many boxes there are."""
@@ -153,16 +160,17 @@ class Search:
 
     def upcoming(self) -> int:
         """About how many boxes the next round asks about."""
-        waiting = int(np.count_nonzero(self._urgency() > 0.0))
+        waiting = int(np.count_nonzero(self._urgency > 0.0))
         return min(2 * waiting, self.question.chunk * CHUNKS)
 
-    def _urgency(self) -> Array:
+    def _urgent(self) -> Array:
+        """What is to be gained by cutting each box; nothing by one that is a single number."""
         known = self.known
         return np.asarray(np.where((known.lo < known.hi).any(axis=1), self.question.urgency(known), 0.0))
 
     def _round(self) -> bool:
         known = self.known
-        urgency = self._urgency()
+        urgency = self._urgency
         room = KEPT // max(1, known.values.shape[1] + known.notes.shape[1] + 3 * known.lo.shape[1]) - len(known)
         waiting = np.flatnonzero(urgency > 0.0)
         if waiting.size == 0 or room <= 0:
@@ -176,6 +184,7 @@ class Search:
         kept = np.ones(len(known), dtype=bool)
         kept[chosen] = False
         self.known = Known.join([known.take(np.flatnonzero(kept)), fresh])
+        self._urgency = self._urgent()
         return True
 
     def _cut(self, before: Known, times: int) -> Known:
@@ -199,4 +208,4 @@ class Search:
         starts = range(0, lo.shape[0], step)
         asked = [Asked(lo[first : first + step], hi[first : first + step], part[first : first + step], told) for first in starts]
         self.asked += lo.shape[0]
-        return Known.join(list(self._spread(self.question.ask, asked)))
+        return Known.join(list(self._spread(self.question, asked)))

@@ -14,18 +14,19 @@ CHUNK, ENTRIES = 1024, 1 << 21  # boxes bounded at once, and float64 entries of 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """elements: of all values of one box. outputs: of each output. shapes: of each output, no case axis."""
+    """elements: of all values of one box. outputs: of each output. shapes: of each output, no case axis. ranges: by intervals, of each."""
 
     elements: int
     outputs: tuple[int, ...]
     shapes: tuple[tuple[int, ...], ...]
+    ranges: tuple[Enclosure, ...]
 
     @staticmethod
     def of(program: Program, box: Mapping[str, Enclosure]) -> Sizes:
         values = over_region(program, dict(box)).values
-        given = [values[name].lo[0] for name in program.outputs]
+        given = tuple(values[name] for name in program.outputs)
         elements = sum(int(values[step.output].lo[0].size) for step in program.steps)
-        return Sizes(elements, tuple(int(x.size) for x in given), tuple(x.shape for x in given))
+        return Sizes(elements, tuple(int(X.lo[0].size) for X in given), tuple(X.shape[1:] for X in given), given)
 
     @property
     def chunk(self) -> int:

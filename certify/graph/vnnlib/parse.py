@@ -7,6 +7,7 @@ change nothing. Formulas: and, or, <=, >=, <, >, = (the comparisons chain, as in
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass
 from decimal import Decimal
@@ -175,18 +176,20 @@ class _Parser:
 
 
 @dataclass(slots=True, eq=False)
-class _Frame:
+class _Frame(ABC):
     """An expression that is being read."""
 
     parser: _Parser
     head: str
     position: int
 
+    @abstractmethod
     def add(self, value: Value, position: int) -> None:
-        raise NotImplementedError
+        """One more operand, which stands there. Raises InvalidData where it does not fit."""
 
+    @abstractmethod
     def close(self) -> Value:
-        raise NotImplementedError
+        """What the expression is. Raises InvalidData for too few or too many operands."""
 
     def formula(self, value: Value, position: int) -> Formula:
         if not isinstance(value, deque):

@@ -78,7 +78,7 @@ class Case:
         lo, hi = np.full((2, rows, len(self.unsafe)), -np.inf)
         for group in self._groups:
             shape = (rows, len(group.owner))
-            total = group.negative_bound.map(lambda end, shape=shape: np.broadcast_to(end, shape))  # type: ignore[misc]
+            total = Enclosure(*(np.broadcast_to(end, shape) for end in (group.negative_bound.lo, group.negative_bound.hi)))
             for index, coefficient in zip(group.outputs.T, group.coefficients.T, strict=True):
                 total = add(total, multiply(Enclosure.point(np.broadcast_to(coefficient, shape)), known[:, index]))
             np.maximum.at(lo.T, group.owner, total.lo.T)
