@@ -22,8 +22,9 @@ def judge(certificate: Certificate, budgets: Sequence[Budget], weakest: str = "a
     """
     results = tuple(_judge(budget, certificate) for budget in budgets)
     alarm = _alarms(certificate)
-    region = bool(certificate.decisions)
-    exceeded = [_exceeded(result, region) for result in results if result.verdict == "exceeded"]
+    exceeded = [
+        _exceeded(budget, result, certificate) for budget, result in zip(budgets, results, strict=True) if result.verdict == "exceeded"
+    ]
     exceeded += [f"hazard {h.rule} at node {h.node!r}: {h.message}" for h in certificate.hazards if h.severity == "error"]
     unbounded = [f"budget {result.spec}: no finite bound" for result in results if result.verdict == "no finite bound"]
     too_weak = _too_weak(certificate.guarantee, weakest)
@@ -63,14 +64,16 @@ def _alarms(certificate: Certificate) -> list[str]:
     ]
 
 
-def _exceeded(result: BudgetResult, region: bool) -> str:
-    if result.spec.endswith("argmax"):
+def _exceeded(budget: Budget, result: BudgetResult, certificate: Certificate) -> str:
+    if budget.kind == "argmax":
         count = round(result.value)
-        what = (
-            words.plural(count, "sub-box is", "sub-boxes are") + " not stable" if region else f"{words.plural(count, 'decision')} may flip"
-        )
-        return f"budget {result.spec}: {what}"
-    return f"budget {result.spec}: the bound is {words.above(result.value)}"
+        parts = words.plural(count, "sub-box is", "sub-boxes are") + " not stable"
+        return f"budget {result.spec}: {parts if certificate.decisions else words.plural(count, 'decision') + ' may flip'}"
+    said = f"budget {result.spec}: the bound is {words.above(result.value)}"
+    seen = max((output.observed_max or 0.0 for output in _concerned(budget, certificate)), default=0.0)
+    if budget.kind == "absolute" and budget.limit is not None and seen > budget.limit:
+        return f"{said}, and a run errs by {words.near(seen)}"
+    return said
 
 
 def _is_infinite(output: OutputResult) -> bool:

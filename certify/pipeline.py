@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -84,7 +85,8 @@ def _run(request: Request, progress: Progress, stop: Stop, files: ExitStack) -> 
         with Workers(request, request.jobs or processors()) as spread:
             stated = _stated(subject, profile, inputs, request, limits, progress, spread)
             decisions = _decided(subject, inputs, request, decide, limits, progress, spread)
-            found, region = _bounded(subject, inputs, request, decide, witness, limits, progress, spread)
+            seen = {} if sought is None else sought.largest
+            found, region = _bounded(subject, inputs, request, decide, witness, limits, seen, progress, spread)
     observed: dict[str, Array] = {}
     validation: Validation | None = None
     if request.validate:
@@ -124,14 +126,16 @@ def _bounded(
     decide: list[str],
     witness: Witness | None,
     limits: Limits,
+    seen: Mapping[str, float],
     progress: Progress,
     spread: Spread,
 ) -> tuple[Answer, Region | None]:
+    """seen: by output, the largest error that a search found in the region."""
     if inputs.box is None or request.engine == "running":
         keep = None if witness is None else witness.add
         pairs = problems(subject.program, inputs, subject.exact)
         return answer(pairs, inputs.facts.cases, request.engine, decide if inputs.box is None else [], progress, keep), None
-    enough = {name: limit for name in subject.program.outputs if (limit := _enough(request, name)) is not None}
+    enough = {name: limit for name in subject.program.outputs if (limit := _enough(request, name, seen.get(name, 0.0))) is not None}
     return region_answer(subject.program, inputs.boxes, limits.share(1.0), enough, progress, spread)
 
 
@@ -175,12 +179,15 @@ def _stated(
     return PropertyResult(proof, violations.found, violations.tried)
 
 
-def _enough(request: Request, output: str) -> float | None:
-    """The bound with which every budget of the output is met; None where that is no absolute number."""
+def _enough(request: Request, output: str, seen: float) -> float | None:
+    """The bound with which every budget of the output is decided; None where that is no absolute number.
+
+    A budget below an error that was seen is broken, whatever the bound: no splitting decides it any more.
+    """
     concerned = [budget for budget in request.budgets if budget.output in (None, output)]
     if not concerned or any(budget.kind != "absolute" for budget in concerned):
         return None
-    return min(budget.limit for budget in concerned if budget.limit is not None)
+    return min((budget.limit for budget in concerned if budget.limit is not None and budget.limit >= seen), default=math.inf)
 
 
 @dataclass

@@ -50,6 +50,14 @@ def test_one_budget(budget: str, verdict: str) -> None:
     assert judged(samples.certified(), budget) == (*expected, [verdict])
 
 
+def test_what_a_run_showed_stands_beside_a_broken_budget() -> None:
+    """The largest observed error of these samples is 0.01171875."""
+    given = [parse_budget(budget) for budget in ("0.0117", "0.0118")]
+    gate = judge(replace(samples.certified(), gate=None), given)
+    assert gate.reasons[0].endswith("the bound is 9.375e-2, and a run errs by 1.17e-2")
+    assert gate.reasons[1].endswith("the bound is 9.375e-2")
+
+
 def test_every_budget_counts() -> None:
     assert judged(samples.certified(), "1", "0.01") == ("exceeded", 1, ["within", "exceeded"])
 
