@@ -33,12 +33,16 @@ SAMPLES = 200
 
 @dataclass(frozen=True)
 class Result:
-    """A certificate in a line, or why there is none. seconds: of the bound; the attack beside it not counted where it is a stage."""
+    """A certificate in a line, or why there is none. seconds: of the bound; the attack beside it not counted where it is a stage.
+
+    verdict: of the property that was asked for, if one was.
+    """
 
     bound: float = math.nan
     observed: float = math.nan
     seconds: float = math.nan
     failure: str = ""
+    verdict: str = ""
 
 
 def certified(model: Any, dtype: str, ranges: Any, seconds: float = 60.0, **options: Any) -> Result:
@@ -55,7 +59,8 @@ def certified(model: Any, dtype: str, ranges: Any, seconds: float = 60.0, **opti
     bound = max(float(output.absolute_bound.max()) for output in found.outputs.values())
     observed = max((float(o.observed_error.max()) for o in found.outputs.values() if o.observed_error is not None), default=math.nan)
     alarm = "" if found.validation is None or not found.validation.violations else "ALARM: observed above the bound"
-    return Result(bound, observed, found.timings.get("bounding the error", spent), alarm)
+    verdict = "" if found.stated is None else found.stated.verdict
+    return Result(bound, observed, found.timings.get("bounding the error", spent), alarm, verdict)
 
 
 def figure(x: float | None) -> str:

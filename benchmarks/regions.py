@@ -1,10 +1,10 @@
 """Public networks over whole boxes of inputs: bound, the attack's largest error, their ratio, seconds.
 
-    python benchmarks/regions.py [PART ...] [--seconds 60] [--formats fp32,fp16,bf16]
+    python benchmarks/regions.py [PART ...] [--seconds 60] [--formats fp32,fp16,bf16] [--jobs N]
 
 ACAS Xu 1_1 to 1_9 over the boxes of properties 1 to 4, in fp32 and with fp16 and bf16 storage and fp32 sums (profile wide), and networks
-of control, indexing and perception over theirs. Rows whose name contains a PART are run; without any, all. The models are looked for in
-CERTIFY_MODELS, or beside the repository.
+of control, indexing and perception over theirs; and what becomes of the file's property, in half of the time. Rows whose name contains a
+PART are run; without any, all. The models are looked for in CERTIFY_MODELS, or beside the repository.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ def rows() -> Iterator[Row]:
     yield Row("KJ_TinyTaxiNet", PUBLIC / "marabou_misc" / "KJ_TinyTaxiNet.onnx", (0.0, 1.0))
 
 
-def run(row: Row, dtype: str, seconds: float) -> Result:
+def run(row: Row, dtype: str, seconds: float, jobs: int) -> Result:
     if isinstance(row.box, tuple):
-        return certified(row.model, dtype, row.box, seconds, profile=None, jobs=os.cpu_count())
-    return certified(row.model, dtype, None, seconds, profile=None, vnnlib=row.box, jobs=os.cpu_count())
+        return certified(row.model, dtype, row.box, seconds, profile=None, jobs=jobs)
+    return certified(row.model, dtype, None, seconds, profile=None, vnnlib=row.box, jobs=jobs)
 
 
 def main() -> None:
@@ -60,15 +60,16 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", metavar="PART")
     parser.add_argument("--seconds", type=float, default=60.0, help="time limit of each bound")
     parser.add_argument("--formats", default="fp32,fp16,bf16")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes of each")
     options = parser.parse_args()
-    print("| network | format | bound | observed | bound/observed | seconds |\n|---|---|---|---|---|---|")
+    print("| network | format | bound | observed | bound/observed | seconds | property |\n|---|---|---|---|---|---|---|")
     for row in rows():
         if options.parts and not any(part in row.name for part in options.parts):
             continue
         for dtype in options.formats.split(","):
-            found = run(row, dtype, options.seconds) if row.model.exists() else Result(failure="absent")
+            found = run(row, dtype, options.seconds, options.jobs) if row.model.exists() else Result(failure="absent")
             cells = [row.name, dtype, found.failure or figure(found.bound), figure(found.observed)]
-            cells += [ratio(found.bound, found.observed), figure(found.seconds)]
+            cells += [ratio(found.bound, found.observed), figure(found.seconds), found.verdict]
             print("| " + " | ".join(cells) + " |", flush=True)
 
 
