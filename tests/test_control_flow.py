@@ -69,11 +69,11 @@ def test_a_condition_in_doubt_bounds_both_branches() -> None:
 
 def test_a_region_holds_both_branches() -> None:
     harmless = parsed(BRANCHES.replace("Log(s)", "Abs(s)").replace("Sqrt(n)", "Abs(n)"), zero=np.float32(0))
-    found = certify.certify(harmless, ranges=(-1.0, 1.0), region=True, samples=16)
+    found = certify.certify(harmless, ranges=(-1.0, 1.0), region=True, boxes=8, samples=16)
     assert found.validation is not None
     assert not found.validation.violations
     assert np.isfinite(found.outputs["y"].absolute_bound).all()
-    decided = certify.certify(MODEL, ranges=(0.5, 1.0), region=True)
+    decided = certify.certify(MODEL, ranges=(0.5, 1.0), region=True, boxes=8)
     assert decided.outputs["y"].absolute_bound.max() < 1e-5
 
 

@@ -287,3 +287,12 @@ def test_an_output_that_is_a_constant_keeps_its_conversion_over_a_region() -> No
         moved = np.abs(round_to(w.astype(np.float64), FORMATS["bf16"]) - w)
         assert (found.outputs["w"].absolute_bound[0] >= moved).all()
         assert found.outputs["w"].absolute_bound.max() < 2.0 * moved.max()
+
+
+def test_a_difference_from_a_range_that_reads_nothing() -> None:
+    """The step that computes it has no operand to compare with: this was a crash over regions."""
+    ends = {name: np.float32(value) for name, value in (("a", 0.1), ("b", 0.95), ("c", 0.3))}
+    proto = model("g (float[3] x) => (float[3] y) { r = Range(a, b, c) y = Sub(x, r) }", **ends)
+    found = certify.certify(proto, region=True, ranges=(-1.0, 1.0), boxes=4)
+    assert found.gate is not None
+    assert found.gate.verdict == "certified"

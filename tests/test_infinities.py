@@ -57,9 +57,9 @@ def test_a_constant_that_is_not_chosen_does_no_harm(engine: str) -> None:
     for value in (np.nan, np.inf, -np.inf):
         found = certified(text, {"x": np.float32([[1, -2, 3]])}, engine=engine, zero=np.float32(0), F=np.float32(value))
         assert (found.outputs["y"].absolute_bound < 2e-5).all()
-    decided = certify.certify(parsed(text, zero=np.float32(0), F=np.float32(np.nan)), ranges=(1.0, 2.0), region=True)
+    decided = certify.certify(parsed(text, zero=np.float32(0), F=np.float32(np.nan)), ranges=(1.0, 2.0), region=True, boxes=8)
     assert (decided.outputs["y"].absolute_bound < 1e-5).all()
-    open_ = certify.certify(parsed(text, zero=np.float32(0), F=np.float32(np.nan)), ranges=(-1.0, 2.0), region=True)
+    open_ = certify.certify(parsed(text, zero=np.float32(0), F=np.float32(np.nan)), ranges=(-1.0, 2.0), region=True, boxes=8)
     assert np.isinf(open_.outputs["y"].absolute_bound).all()
 
 

@@ -128,7 +128,7 @@ def test_a_hidden_relu_is_charged(tmp_path: Path) -> None:
 
 def test_over_a_region(tmp_path: Path) -> None:
     model = quantized(mlp(), SHAPES["mlp"], "qdq", tmp_path)
-    sound(certify.certify(model, ranges={"x": (0.2, 0.25)}, region=True, samples=4))
+    sound(certify.certify(model, ranges={"x": (0.2, 0.25)}, region=True, boxes=8, samples=4))
 
 
 @pytest.mark.parametrize("seed", range(21))

@@ -61,7 +61,7 @@ def related_computed(
         return intersect(Y, _same(name, of(a)))
     for extreme, other, sign in ((b, a, -1.0), (a, b, 1.0)):
         reduction = producers.get(extreme)
-        if name == "Sub" and reduction is not None and reduction.operands[0] == other and _aligned(of(extreme), of(other)):
+        if name == "Sub" and reduction is not None and reduction.operands[:1] == (other,) and _aligned(of(extreme), of(other)):
             side = {"ReduceMax": sign, "ReduceMin": -sign}.get(_operator(reduction))
             if side is not None:
                 Y = _within(Y, copied(extreme), _sided(side, len(Y.shape)))

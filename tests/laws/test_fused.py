@@ -212,7 +212,7 @@ def test_certificates_hold(name: str) -> None:
 
 def test_regions_hold() -> None:
     for name in ("conv", "matmul, batch first", "bias gelu", "gemm, HardSigmoid"):
-        certificate = certify.certify(MODELS[name], region=True, ranges=(-1.0, 1.0), samples=4)
+        certificate = certify.certify(MODELS[name], region=True, boxes=8, ranges=(-1.0, 1.0), samples=4)
         assert certificate.validation is not None
         assert certificate.validation.violations == ()
 

@@ -217,7 +217,7 @@ def test_computed_grids(mode: str, dtype: str | None) -> None:
 
 
 def test_a_region_of_grids() -> None:
-    certificate = certify.certify(warped("linear"), ranges={"x": (-1.0, 1.0), "theta": (0.5, 0.5625)}, region=True, samples=4)
+    certificate = certify.certify(warped("linear"), ranges={"x": (-1.0, 1.0), "theta": (0.5, 0.5625)}, region=True, boxes=8, samples=4)
     assert certificate.gate is not None
     assert certificate.gate.exit_code == 0
 

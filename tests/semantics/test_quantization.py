@@ -95,7 +95,7 @@ def test_there_and_back_in_any_format(dtype: str | None, profile: str) -> None:
         data = x if dtype != "fp8e4m3" else x / np.float32(4.0)  # that format ends at 448
         output = sound(certify.certify(model, data={"x": data}, dtype=dtype, profile=profile))
         assert np.allclose(output.reference[0], data)
-        region = certify.certify(model, ranges={"x": (-0.25, 1.5)}, region=True, dtype=dtype, profile=profile, samples=3)
+        region = certify.certify(model, ranges={"x": (-0.25, 1.5)}, region=True, boxes=8, dtype=dtype, profile=profile, samples=3)
         bound = sound(region).absolute_bound.max()
         if dtype is None:
             assert bound <= float(np.max(scale)) * 0.5001

@@ -136,7 +136,7 @@ def test_conforming_runs_stay_within(kind: str, dtype: str) -> None:
 
 def test_a_region_holds_its_points() -> None:
     model, x = cell("GRU", linear_before_reset=1), sample()
-    region = certify.certify(model, ranges={"X": (-1.0, 1.0)}, region=True, samples=2)
+    region = certify.certify(model, ranges={"X": (-1.0, 1.0)}, region=True, boxes=8, samples=2)
     assert region.gate is not None
     assert region.gate.exit_code != 4, region.gate.reasons
     point = certify.certify(model, data={"X": np.clip(x, -1, 1)[None]}, validate=False)

@@ -176,7 +176,7 @@ def test_hostile_runs_stay_within(dtype: str) -> None:
 
 def test_a_region_holds_its_points() -> None:
     model, _ = layer(states=False)
-    region = certify.certify(model, ranges={"X": (-1.0, 1.0)}, region=True, samples=2)
+    region = certify.certify(model, ranges={"X": (-1.0, 1.0)}, region=True, boxes=8, samples=2)
     assert region.gate is not None
     assert region.gate.exit_code == 0, region.gate.reasons
     point = certify.certify(model, data={"X": np.clip(sample(), -1, 1)[None]}, validate=False)
@@ -225,5 +225,5 @@ def test_a_product_with_zeros_is_exact() -> None:
         model = microsoft("DynamicQuantizeMatMul", {"x": data}, constants, {"y": TensorProto.FLOAT})
         output = sound(certify.certify(model, data={"x": data}))
         assert data.any() or not output.absolute_bound.any()
-    region = certify.certify(model, ranges={"x": (0.0, 1.0)}, region=True, samples=2)
+    region = certify.certify(model, ranges={"x": (0.0, 1.0)}, region=True, boxes=8, samples=2)
     assert np.isfinite(sound(region).absolute_bound).all()
