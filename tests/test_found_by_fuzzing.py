@@ -296,3 +296,14 @@ def test_a_difference_from_a_range_that_reads_nothing() -> None:
     found = certify.certify(proto, region=True, ranges=(-1.0, 1.0), boxes=4)
     assert found.gate is not None
     assert found.gate.verdict == "certified"
+
+
+@pytest.mark.parametrize("options", [{"samples": 1}, {"region": True, "boxes": 2}, {"engine": "running", "samples": 1}])
+def test_constants_that_index_what_is_not_there(options: dict[str, Any]) -> None:
+    """No runtime runs these: a clear word, with the node's name, instead of an IndexError."""
+    gather = model("g (float[4,3] x) => (float[2,3] y) { [n7] y = Gather<axis=0>(x, i) }", i=np.array([0, 7]))
+    with pytest.raises(certify.InvalidModel, match=r"node 'n7' \(Gather\): index 0..7 is outside an axis of 4"):
+        certify.certify(gather, ranges=(-1.0, 1.0), **options)
+    chosen = model("g (float[4] x) => (float[2] y) { c = Floor(x) j = Cast<to=7>(c) y = Gather<axis=0>(t, j) }", t=np.float32([1, 2]))
+    with pytest.raises(certify.InvalidModel, match="outside an axis of 2; no run gets past it here"):
+        certify.certify(chosen, data={"x": np.float32([[0.5, 1.5, 0.0, 5.5]])})

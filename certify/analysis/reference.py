@@ -24,6 +24,7 @@ from certify.analysis.guarded import Guarded
 from certify.analysis.problem import Problem, Step
 from certify.analysis.program import Program
 from certify.analysis.relations import producers_of, related
+from certify.errors import InvalidModel
 from certify.number.enclosure import Enclosure
 from certify.number.rounding import half_ulp, round_to
 from certify.number.upward import Array, up
@@ -148,13 +149,17 @@ def enclosed(
 
     producers: for ranges, the step of every value, which tells how operands are related (analysis/relations); None at points.
     `infinite` names the values that may hold one, and grows. (Elsewhere an infinite end means an unknown finite number.)
+    Raises InvalidModel, naming the node, where it indexes what is not there.
     """
     met = bool(infinite.intersection(step.operands))
     word = getattr(step.rule, "infinities", "none")
     speaks = word == "always" or (word == "points" and producers is None)
     rule: Any = step.rule if speaks or not met else Guarded(step.rule)
     step = replace(step, rule=rule)
-    Y = step.rule.enclose(tuple(None if name is None else values[name] for name in step.operands), **step.attributes)
+    try:
+        Y = step.rule.enclose(tuple(None if name is None else values[name] for name in step.operands), **step.attributes)
+    except IndexError as outside:
+        raise InvalidModel(f"node {step.node!r} ({step.kind}): {outside}; no run gets past it here") from outside
     if met and speaks and (np.isinf(Y.lo).any() or np.isinf(Y.hi).any()):
         infinite.add(step.output)
     return step, Y if producers is None or infinite else related(step, producers, values, Y)
