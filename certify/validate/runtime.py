@@ -139,25 +139,31 @@ def run_cases(run: Runner, inputs: Feeds) -> dict[str, AnyArray]:
 def run_batched(run: Runner, inputs: Feeds) -> dict[str, AnyArray]:
     """All cases in one batch along the first dimension: inputs (cases, batch, ...) to outputs (cases, batch, ...).
 
-    Whether that dimension is a batch is tried out: case 0 must not change by a bit when the other cases become
-    copies of it (the batch keeps its size, so the kernels keep their order of summation). Nor may it matter beyond rounding
-    where in the batch a copy stands, or whether there are others.
+    Whether that dimension is a batch is tried out: no case may change by a bit when the other cases become copies of it (the batch keeps
+    its size, so the kernels keep their order of summation); a case that comes out as it does by itself needs no such trial, but case 0
+    has one anyway. Nor may it matter beyond rounding where in the batch a copy stands, or whether there are others.
     Raises ValidationUnavailable where cases do influence each other.
     """
     cases = max((len(x) for x in inputs.values()), default=1)
     full = {name: np.broadcast_to(x, (cases, *x.shape[1:])) for name, x in inputs.items()}
     together = _split(run({name: _join(x) for name, x in full.items()}), cases)
-    repeated = {name: np.broadcast_to(x[:1], x.shape) for name, x in full.items()}
-    alone = _split(run({name: _join(x) for name, x in repeated.items()}), cases)
-    single = run({name: x[0] for name, x in inputs.items()})
-    for name, x in together.items():
-        if not np.array_equal(x[0], alone[name][0], equal_nan=x.dtype.kind == "f"):
-            raise ValidationUnavailable(f"the first dimension is no batch: output {name} of one case changes with the other cases")
-        if x.shape[1:] != single[name].shape or _spread(np.concatenate([single[name][None], alone[name]])):
-            raise ValidationUnavailable(
-                f"the first dimension is no batch: output {name} of one case changes with its place or their number"
-            )
+    for i in range(cases):
+        single = run({name: x[i] for name, x in full.items()})
+        if i and all(_same(x[i], single[name]) for name, x in together.items()):
+            continue
+        alone = _split(run({name: _join(np.broadcast_to(x[i : i + 1], x.shape)) for name, x in full.items()}), cases)
+        for name, x in together.items():
+            if not _same(x[i], alone[name][i]):
+                raise ValidationUnavailable(f"the first dimension is no batch: output {name} of one case changes with the other cases")
+            if x.shape[1:] != single[name].shape or _spread(np.concatenate([single[name][None], alone[name]])):
+                raise ValidationUnavailable(
+                    f"the first dimension is no batch: output {name} of one case changes with its place or their number"
+                )
     return together
+
+
+def _same(x: AnyArray, y: AnyArray) -> bool:
+    return np.array_equal(x, y, equal_nan=x.dtype.kind == "f")
 
 
 def _spread(x: AnyArray) -> bool:

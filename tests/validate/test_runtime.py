@@ -60,6 +60,20 @@ def test_a_first_dimension_that_mixes_its_rows_is_no_batch():
         run_batched(open_runner(mixing), {"x": x})
 
 
+@pytest.mark.parametrize("widest", [0, 1, 2])
+def test_one_case_that_decides_for_the_others_is_no_batch(widest):
+    """The range that is quantized is that of the whole batch: the case that spans it does not change, the others do."""
+    nodes = [
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"]),
+    ]
+    mixing = model(nodes, {"x": ["N", 3]}, {"y": ["N", 3]})
+    x = np.float32([[[0.5, 0.25, 1.0]], [[0.3, 0.7, 0.9]], [[0.1, 1.0, 0.6]]])
+    x[widest] *= 4.0
+    with pytest.raises(ValidationUnavailable, match="no batch: output y"):
+        run_batched(open_runner(mixing), {"x": x})
+
+
 def test_no_common_symbolic_dimension_is_no_batch():
     assert batch_dimension(model([helper.make_node("Relu", ["x"], ["y"])], {"x": [1, 3]}, {"y": [1, 3]})) is None
     two = model([helper.make_node("MatMul", ["x", "w"], ["y"])], {"x": ["N", 3], "w": [3, 2]}, {"y": ["N", 2]})
