@@ -16,7 +16,7 @@ import certify
 import certify.pipeline
 import certify.validate.attack
 from certify.certificate.build import document
-from certify.certificate.contract import Certificate
+from certify.certificate.contract import Certificate, PropertyResult
 from certify.certificate.schema import encode
 from certify.request import Request
 from tests.graph.build import parsed
@@ -141,17 +141,34 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     assert "the exact result is safe" in " ".join(done.stdout.split())
 
 
-@pytest.mark.parametrize("name", ["prop_3", "prop_4"])
-def test_acas(real_models: Path, name: str) -> None:
-    """Both are known to hold of this network; 60 sub-boxes may not suffice to prove them."""
-    request = Request(
-        real_models / "vnncomp_acasxu" / "ACASXU_run2a_1_1_batch_2000.onnx",
-        vnnlib=real_models / "vnncomp_acasxu" / f"{name}.vnnlib",
-        boxes=60,
-        jobs=1,
-        validate=False,
-    )
+def acas(folder: Path, network: str, name: str, **given: Any) -> PropertyResult:
+    """Of the property, in at most 150 sub-boxes."""
+    model = folder / "vnncomp_acasxu" / f"ACASXU_run2a_{network}_batch_2000.onnx"
+    request = Request(model, vnnlib=folder / "vnncomp_acasxu" / f"{name}.vnnlib", boxes=150, jobs=1, time_limit=300.0, **given)
     found = certify.pipeline.run(request).stated
     assert found is not None
-    assert found.verdict in ("holds", "may fail")
-    assert found.proof.margin_reals > -1e4
+    return found
+
+
+def test_acas_is_proved_in_fp32_and_in_fp16(real_models: Path) -> None:
+    """prop_3 is known to hold of network 1_6: of an intruder straight ahead that comes closer, clear of conflict is not the least score."""
+    for dtype in ("fp32", "fp16"):
+        found = acas(real_models, "1_6", "prop_3", dtype=dtype, validate=False)
+        assert found.verdict == "holds"
+        assert found.proof.unproved == 0
+        assert 0.0 < found.proof.margin_executions <= found.proof.margin_reals
+
+
+def test_acas_is_refuted_where_it_is_known_to_fail(real_models: Path) -> None:
+    """prop_4 does not hold of networks 1_7 to 1_9, by construction."""
+    found = acas(real_models, "1_7", "prop_4", samples=1)
+    assert found.verdict == "violated"
+    assert found.witness is not None
+    assert found.witness.unsafe
+
+
+def test_acas_says_what_is_missing(real_models: Path) -> None:
+    """prop_3 holds of network 1_1, and 150 sub-boxes do not suffice to prove it."""
+    found = acas(real_models, "1_1", "prop_3", validate=False)
+    assert found.verdict == "may fail"
+    assert -1e4 < found.proof.margin_executions <= found.proof.margin_reals < 0.0
