@@ -12,6 +12,7 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 PUBLIC = Path(os.environ.get("CERTIFY_MODELS", HERE.parent.parent / "shared" / "models"))
@@ -29,10 +30,10 @@ def options(name: str) -> tuple[str, ...]:
     return next((found for part, found in OPTIONS.items() if part in name), ())
 
 
-def measured(path: Path, dtype: str) -> dict[str, object]:
-    """The certificate as JSON, with `failure` where there is none, and the processor's seconds."""
+def measured(path: Path, dtype: str, *more: str) -> dict[str, Any]:
+    """The certificate as JSON, with `failure` where there is none, and the processor's seconds; more: options."""
     name = path.relative_to(PUBLIC).as_posix()
-    words = [sys.executable, "-m", "certify", str(path), "--samples", "1", "--json", "--dtype", dtype, *options(name)]
+    words = [sys.executable, "-m", "certify", str(path), "--samples", "1", "--json", "--dtype", dtype, *options(name), *more]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT, check=False, cwd=HERE.parent)
@@ -41,23 +42,28 @@ def measured(path: Path, dtype: str) -> dict[str, object]:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if not done.stdout.strip():
         return {"failure": (done.stderr.strip().splitlines() or ["no output"])[-1][:100]}
-    found: dict[str, object] = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
     found["processor"] = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return found
 
 
-def line(name: str, dtype: str, found: dict[str, object]) -> str:
+def bound_and_observed(found: dict[str, Any]) -> tuple[float, float]:
+    """The largest of all outputs; NaN where nothing was run."""
+    outputs = found["outputs"]
+    observed = max((float(o["observed_max"]) for o in outputs if o.get("observed_max") is not None), default=float("nan"))
+    return max(float(o["bound"]["absolute_max"]) for o in outputs), observed
+
+
+def line(name: str, dtype: str, found: dict[str, Any]) -> str:
     """One Markdown row."""
     if "failure" in found:
         return f"| {name} | {dtype} | {found['failure']} | | | | | | |"
-    outputs = found["outputs"]
-    bound = max(float(o["bound"]["absolute_max"]) for o in outputs)  # type: ignore[attr-defined]
-    observed = max((float(o["observed_max"]) for o in outputs if o.get("observed_max") is not None), default=float("nan"))  # type: ignore[attr-defined]
-    stages = {stage: float(s) for stage, s in found["timings"]["seconds"].items()}  # type: ignore[index]
+    bound, observed = bound_and_observed(found)
+    stages = {stage: float(s) for stage, s in found["timings"]["seconds"].items()}
     total = sum(stages.values())
     shares = [f"{100 * stages.get(stage, 0.0) / total:.0f} %" for stage in ("reading the model", "bounding the error", "validating")]
-    memory = float(found["timings"]["peak_memory_bytes"]) / 2**30  # type: ignore[index]
-    violations = int(found["validation"]["violations"])  # type: ignore[index]
+    memory = float(found["timings"]["peak_memory_bytes"]) / 2**30
+    violations = int(found["validation"]["violations"])
     cells = [name, dtype, f"{bound:.3g}", f"{observed:.3g}", str(violations), f"{total:.1f}", f"{memory:.2f}", " / ".join(shares)]
     return "| " + " | ".join([*cells, f"{found['processor']:.1f}"]) + " |"
 

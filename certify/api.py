@@ -40,6 +40,7 @@ def certify(
     time_limit: float = 60.0,
     jobs: int = 1,
     boxes: int | None = None,
+    eta: float = 1e-9,
     progress: forms.Progress = forms.no_progress,
 ) -> Certificate:
     """Bound the rounding error of the model's outputs, as `certify MODEL` does.
@@ -74,6 +75,7 @@ def certify(
         time_limit=time_limit,
         jobs=jobs,
         boxes=boxes,
+        eta=eta,
     )
     for output in request.outputs:
         check_writable(output)

@@ -21,6 +21,7 @@ from certify.certificate.contract import AsRunFacts, Certificate, Claim, InputFa
 from certify.certificate.witness import Witness
 from certify.data import Inputs, inputs_for, read
 from certify.engines.answer import Answer, answer
+from certify.engines.methods import Method
 from certify.engines.parallel import processors
 from certify.engines.region.answer import Region, region_answer
 from certify.engines.region.decided import RegionDecision
@@ -47,7 +48,7 @@ REWRITTEN = (
     "{} on this kind of processor rewrites the model at level {} into the graph analysed here, and runs convolutions as inner products."
 )
 READ = 1024  # elements of an output up to which its decisions over a region are looked at without a budget that names them
-LATER_ENGINES = ("sketch", "probabilistic", "sampled")
+LATER_ENGINES = ("probabilistic", "sampled")
 
 
 def run(request: Request, progress: Progress = no_progress, stop: Stop = never) -> Certificate:
@@ -62,7 +63,7 @@ def run(request: Request, progress: Progress = no_progress, stop: Stop = never) 
 def _run(request: Request, progress: Progress, stop: Stop, files: ExitStack) -> Certificate:
     clock = _Clock(progress)
     if request.engine in LATER_ENGINES:
-        raise UsageError(f"--engine {request.engine}: not available in this version; choose auto, running or adjoint")
+        raise UsageError(f"--engine {request.engine}: not available in this version; choose auto, running, adjoint or sketch")
     with clock("reading the model"):
         raw = None if request.data is None else read(request.data)
         arrays = None if raw is None else raw.arrays
@@ -98,6 +99,7 @@ def _run(request: Request, progress: Progress, stop: Stop, files: ExitStack) -> 
         model=_model_facts(subject.source, request),
         claim=_claim(subject, profile, inputs.facts, request),
         guarantee=found.guarantee,
+        failure_probability=found.eta,
         outputs=output_results(found, observed),
         nodes=node_results(annotate(subject.graph, _format(request.dtype), _format(request.accumulate), norms=False), found),
         lost=lost_bounds(found),
@@ -134,7 +136,8 @@ def _bounded(
     if inputs.box is None or request.engine == "running":
         keep = None if witness is None else witness.add
         pairs = problems(subject.program, inputs, subject.exact)
-        return answer(pairs, inputs.facts.cases, request.engine, decide if inputs.box is None else [], progress, keep), None
+        method = Method(request.engine, request.eta, request.seed, request.guarantee != "proved" and keep is None)
+        return answer(pairs, inputs.facts.cases, method, decide if inputs.box is None else [], progress, keep), None
     enough = {name: limit for name in subject.program.outputs if (limit := _enough(request, name, seen.get(name, 0.0))) is not None}
     return region_answer(subject.program, inputs.boxes, limits.share(1.0), enough, progress, spread)
 

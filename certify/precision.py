@@ -13,6 +13,7 @@ from certify.analysis.problem import Problem
 from certify.analysis.program import Program
 from certify.data import Inputs, inputs_for, read
 from certify.engines.answer import answer
+from certify.engines.methods import Method
 from certify.engines.sweep import sweep
 from certify.engines.symbolic import Coefficients, coefficients, formula, perturbed
 from certify.errors import UsageError
@@ -148,7 +149,7 @@ class _Prover:
     def bound(self, storage: Format) -> float:
         """The proved bound of the largest absolute error over outputs, cases and elements."""
         if storage not in self.known:
-            found = answer(problems(self.program(storage), self.inputs), self.inputs.facts.cases, "adjoint", [])
+            found = answer(problems(self.program(storage), self.inputs), self.inputs.facts.cases, Method("adjoint"), [])
             self.known[storage] = max((float(bounds.total.max(initial=0.0)) for bounds in found.outputs.values()), default=0.0)
         return self.known[storage]
 

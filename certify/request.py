@@ -73,6 +73,7 @@ class Request:
     outputs:  files to write, format by suffix.
     time_limit: seconds after which a region is split no further. jobs: processes that it is spread over, None for as many as there are
               processors. boxes: sub-boxes after which it is split no further, None for no such limit.
+    eta:      the probability with which bounds that are not proved may fail.
     """
 
     model: Path | bytes | onnx.ModelProto
@@ -97,6 +98,7 @@ class Request:
     time_limit: float = 60.0
     jobs: int | None = None
     boxes: int | None = None
+    eta: float = 1e-9
 
     def __post_init__(self) -> None:
         """Raises UsageError for a value out of bounds or for options that exclude each other."""
@@ -115,6 +117,10 @@ class Request:
             raise UsageError(f"--seed: {self.seed} is negative; give 0 or more")
         if not self.time_limit > 0.0:
             raise UsageError(f"--time-limit: {self.time_limit:g} seconds are none; give more than 0")
+        if not 1e-300 <= self.eta <= 0.1:
+            raise UsageError(f"--eta: {self.eta:g} is no probability of failing that can be kept; give one from 1e-300 to 0.1")
+        if self.engine == "sketch" and (self.region or self.vnnlib):
+            raise UsageError("--engine sketch certifies points, not regions; give points with --data, or let them be drawn")
         for option, number in (("--jobs", self.jobs), ("--boxes", self.boxes)):
             if number is not None and number < 1:
                 raise UsageError(f"{option}: {number} is too few; give 1 or more")

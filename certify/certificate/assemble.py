@@ -18,6 +18,7 @@ def output_results(found: Answer, observed: Mapping[str, Array]) -> dict[str, Ou
     """One result per output; `observed` is the largest error of the validation runs, (cases, *shape)."""
     results = {}
     for name, bounds in found.outputs.items():
+        rungs = found.ladder.get(name) or {found.guarantee: float(bounds.total.max(initial=0.0))}
         results[name] = OutputResult(
             name=name,
             shape=bounds.total.shape[1:],
@@ -28,7 +29,7 @@ def output_results(found: Answer, observed: Mapping[str, Array]) -> dict[str, Ou
             reference_radius=bounds.doubt,
             observed_error=observed.get(name),
             decision=tuple(_decision(case, margin) for case, margin in found.decisions.get(name, [])),
-            ladder={str(found.guarantee): float(bounds.total.max(initial=0.0))},
+            ladder={str(guarantee): bound for guarantee, bound in rungs.items()},
         )
     return results
 

@@ -54,7 +54,7 @@ def bits_command(
     with Progress(quiet) as progress:
         answer = precision_for(request, limit, progress)
     if as_json:
-        sys.stdout.write(json.dumps(_finite(_document(request, answer)), sort_keys=True, indent=1, allow_nan=False) + "\n")
+        sys.stdout.write(json.dumps(finite(_document(request, answer)), sort_keys=True, indent=1, allow_nan=False) + "\n")
     else:
         _print(answer, no_color, quiet)
     return 0 if answer.precision is not None else 1
@@ -66,12 +66,12 @@ def _document(request: Request, answer: Precision) -> dict[str, Any]:
     return {"schema": "certify-bits/1", "model": request.model_path, "claim": claim, **asdict(answer)}
 
 
-def _finite(x: Any) -> Any:
+def finite(x: Any) -> Any:
     """Non-finite numbers as the strings "inf" and "nan"."""
     if isinstance(x, dict):
-        return {key: _finite(value) for key, value in x.items()}
+        return {key: finite(value) for key, value in x.items()}
     if isinstance(x, list | tuple):
-        return [_finite(value) for value in x]
+        return [finite(value) for value in x]
     return str(x) if isinstance(x, float) and x - x != 0.0 else x
 
 

@@ -101,6 +101,10 @@ guarantee = click.option(
     "--guarantee", panel="Analysis", type=click.Choice(request.GUARANTEES), default="any", show_default=True,
     metavar="NAME", help=f"The weakest that is acceptable: {', '.join(request.GUARANTEES)}; all are reported.",
 )  # fmt: skip
+eta = click.option(
+    "--eta", panel="Analysis", default=1e-9, show_default=True, metavar="P", type=float,
+    help="With what probability bounds that are not proved may fail.",
+)  # fmt: skip
 budget = click.option(
     "--budget", panel="Analysis", multiple=True, metavar="[NAME=]LIMIT", callback=_each(request.parse_budget),
     help="1e-2 (largest absolute error), rel:1e-3, or argmax (no decision may flip); repeatable.",
@@ -133,5 +137,5 @@ color = click.option("--no-color", panel="Output", is_flag=True, help="Plain tex
 
 INPUTS = _compose(data, ranges, samples, seed, region, vnnlib, shape)
 CLAIM = _compose(dtype, accumulate, profile, summation)
-ANALYSIS = _compose(engine, guarantee, budget, time_limit, boxes, jobs, validate, provider)
+ANALYSIS = _compose(engine, guarantee, eta, budget, time_limit, boxes, jobs, validate, provider)
 OUTPUT = _compose(output, json, quiet, verbose, color)

@@ -33,11 +33,16 @@ def solve(
     Outputs whose functionals take more than `output_limit` nominal nanoseconds keep their tubes.
     """
     one = sweep(problem, rounding, work_limit, progress, output_limit)
-    found = {name: output_of(one, name, output_limit) for name in problem.outputs}
+    return bound_of(one, Guarantee.PROVED, "adjoint", output_limit), one
+
+
+def bound_of(one: Sweep, guarantee: Guarantee, engine: str, limit: float) -> ErrorBound:
+    """The functionals of all outputs over a finished sweep's tubes, which hold with this guarantee; limit as in `solve`."""
+    found = {name: output_of(one, name, limit) for name in one.problem.outputs}
     state = one.state
-    bound = ErrorBound(
-        Guarantee.PROVED,
-        "adjoint",
+    return ErrorBound(
+        guarantee,
+        engine,
         {name: output.bound for name, output in found.items()},
         state.tubes,
         state.local,
@@ -47,7 +52,6 @@ def solve(
         {name: output.exact for name, output in found.items()},
         {name: output.apart for name, output in found.items()},
     )
-    return bound, one
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from certify.analysis.problem import Problem, conversion
-from certify.engines import adjoint, running
 from certify.engines.contract import ErrorBound, Guarantee, Lost, Progress
 from certify.engines.decisions import Margin, margins
+from certify.engines.methods import Candidate, Method, candidates
 from certify.engines.parallel import single_threaded_products
 from certify.engines.sweep import Sweep
 from certify.number.upward import Array, add_up, up
@@ -21,7 +21,7 @@ Pair = tuple[Problem, Problem]
 Keep = Callable[[int, Sweep], None]
 
 
-NEXT_TO_NOTHING = 1e-3  # a doubt below this share of the rounding bound is not worth an adjoint
+BETTER = 0.99  # a weaker guarantee is taken for a bound that is less than this share of the stronger one's
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,8 @@ class Answer:
     decisions: per output, (case, Margin) for every argmax over its last axis.
     steps:     by step output. first, first_exact: the first case's problems, for what is shown of nodes and cross-checked.
     lost:      per case, where finiteness was lost.
+    ladder:    per output, the largest bound by guarantee: the smallest that holds with at least that one, case by case.
+    eta:       the probability with which bounds that are randomized may fail, all together; 0 if none are.
     """
 
     engine: str
@@ -67,67 +69,103 @@ class Answer:
     decisions: dict[str, list[tuple[int, Margin]]] = field(default_factory=dict)
     steps: dict[str, StepFacts] = field(default_factory=dict)
     lost: list[Lost | None] = field(default_factory=list)
+    ladder: dict[str, dict[Guarantee, float]] = field(default_factory=dict)
+    eta: float = 0.0
     first: Problem | None = None
     first_exact: Problem | None = None
 
 
 def answer(
-    pairs: Iterable[Pair], count: int, engine: str, decide: Sequence[str], progress: Progress | None = None, keep: Keep | None = None
+    pairs: Iterable[Pair], count: int, method: Method, decide: Sequence[str], progress: Progress | None = None, keep: Keep | None = None
 ) -> Answer:
-    """Bounds of every case. decide: outputs whose last axis is read by argmax (adjoint only).
-
-    engine: "running"; "adjoint", whatever it costs; "auto", the adjoint where it is affordable.
+    """Bounds of every case. decide: outputs whose last axis is read by argmax, where there are multipliers.
 
     keep(case, sweep) is shown each finished case of the adjoint engine, before it is forgotten.
     """
     with single_threaded_products():
-        return _answer(pairs, count, engine, decide, progress, keep)
+        return _answer(pairs, count, method, decide, progress, keep)
 
 
-def _answer(pairs: Iterable[Pair], count: int, engine: str, decide: Sequence[str], progress: Progress | None, keep: Keep | None) -> Answer:
-    result = Answer(engine)
+@dataclass
+class _Solved:
+    """One case, with one guarantee."""
+
+    found: ErrorBound
+    bounds: dict[str, Bounds]
+    decisions: dict[str, list[Margin]]
+
+    @property
+    def largest(self) -> dict[str, float]:
+        return {name: float(bounds.total.max(initial=0.0)) for name, bounds in self.bounds.items()}
+
+
+def _answer(
+    pairs: Iterable[Pair], count: int, method: Method, decide: Sequence[str], progress: Progress | None, keep: Keep | None
+) -> Answer:
+    result = Answer(method.engine)
     pieces: dict[str, list[Bounds]] = {}
     worst: dict[str, float] = {}
+    rungs: list[dict[Guarantee, dict[str, float]]] = []
     for case, (stored, exact) in enumerate(pairs):
-        told = _part(progress, case, count)
-        if engine == "running" or (engine == "auto" and not adjoint.affordable(stored)):
-            bound = running.solve(stored, True, told, slim=True)
-            doubt = running.solve(exact, False, slim=True).outputs
-        else:
-            limit = adjoint.OUTPUT_LIMIT if engine == "auto" else np.inf
-            bound, sweep = adjoint.solve(stored, True, progress=told, output_limit=limit)
-            doubt = _doubt(stored, exact, bound, limit)
-            if keep is not None:
-                keep(case, sweep)
-            for name in decide:
-                result.decisions.setdefault(name, []).extend(
-                    (case, margin) for margin in margins(sweep, exact, name, bound.outputs[name], doubt[name], 0.25 * limit)
-                )
-        result.lost.extend(bound.lost)
-        keep_facts(result, bound.tubes, bound.local, stored)
+        solved: _Solved | None = None
+        rungs.append({})
+        for candidate in candidates(stored, exact, method, case, count, _part(progress, case, count)):
+            if keep is not None and candidate.sweep is not None:
+                keep(case, candidate.sweep)
+            solved = _better(solved, _solved(candidate, stored, exact, decide))
+            rungs[-1][candidate.bound.guarantee] = solved.largest
+        assert solved is not None
+        result.guarantee = max(result.guarantee, solved.found.guarantee)
+        result.lost.extend(solved.found.lost)
+        keep_facts(result, solved.found.tubes, solved.found.local, stored)
         result.first_exact = result.first_exact or exact
-        for name in stored.outputs:
-            pieces.setdefault(name, []).append(_bounds(stored, exact, bound, doubt, name))
-            largest = float(bound.outputs[name].max(initial=0.0))
+        for name, margins_ in solved.decisions.items():
+            result.decisions.setdefault(name, []).extend((case, margin) for margin in margins_)
+        for name, largest in solved.largest.items():
+            pieces.setdefault(name, []).append(solved.bounds[name])
             if largest >= worst.get(name, 0.0):
                 worst[name] = largest
-                result.shares[name] = {step: float(share[0]) for step, share in bound.contributions.get(name, {}).items() if share.size}
+                shares = solved.found.contributions.get(name, {})
+                result.shares[name] = {step: float(share[0]) for step, share in shares.items() if share.size}
     for name, parts in pieces.items():
         result.outputs[name] = Bounds(*(np.concatenate([getattr(part, kind) for part in parts]) for kind in Bounds.__slots__))
+        result.ladder[name] = _ladder(name, rungs)
+    result.eta = method.eta if result.guarantee == Guarantee.RANDOMIZED else 0.0
     return result
 
 
-def _doubt(stored: Problem, exact: Problem, bound: ErrorBound, limit: float) -> dict[str, Array]:
-    """|exact - z_exact| by running error analysis where that is next to nothing, else by an adjoint: the bound's own where it speaks
-    of the same problem."""
-    doubt = running.solve(exact, False, slim=True).outputs
-    for name, x in doubt.items():
-        if float(x.max(initial=0.0)) <= NEXT_TO_NOTHING * float(bound.outputs[name].max(initial=0.0)):
-            continue
-        if stored is exact and bound.exact:
-            return {name: np.minimum(x, bound.exact[name]) for name, x in doubt.items()}
-        return adjoint.solve(exact, False, output_limit=limit)[0].outputs
-    return doubt
+def _solved(candidate: Candidate, stored: Problem, exact: Problem, decide: Sequence[str]) -> _Solved:
+    bound, sweep, doubt = candidate.bound, candidate.sweep, candidate.doubt
+    bounds = {name: _bounds(stored, exact, bound, doubt, name) for name in stored.outputs}
+    if sweep is None:
+        return _Solved(bound, bounds, {})
+    limit = 0.25 * candidate.limit
+    return _Solved(bound, bounds, {name: margins(sweep, exact, name, bound.outputs[name], doubt[name], limit) for name in decide})
+
+
+def _better(strong: _Solved | None, weak: _Solved) -> _Solved:
+    """The weaker guarantee where it gains something for some output, with whatever the stronger one has that is smaller."""
+    if strong is None:
+        return weak
+    if not any(weak.largest[name] < BETTER * largest for name, largest in strong.largest.items()):
+        return strong
+    merged = {
+        name: Bounds(mine.reference, mine.conversion, *(np.minimum(getattr(mine, kind), getattr(theirs, kind)) for kind in _LEAST))
+        for name, mine in weak.bounds.items()
+        for theirs in (strong.bounds[name],)
+    }
+    return _Solved(weak.found, merged, weak.decisions or strong.decisions)
+
+
+_LEAST = ("rounding", "doubt", "total")
+
+
+def _ladder(name: str, rungs: Sequence[dict[Guarantee, dict[str, float]]]) -> dict[Guarantee, float]:
+    """By guarantee, the largest over cases of the smallest bound that holds with at least that guarantee."""
+    found = sorted({guarantee for case in rungs for guarantee in case})
+    return {
+        g: max(min((bounds[name] for guarantee, bounds in case.items() if guarantee <= g), default=np.inf) for case in rungs) for g in found
+    }
 
 
 def _bounds(stored: Problem, exact: Problem, bound: ErrorBound, doubt: dict[str, Array], name: str) -> Bounds:

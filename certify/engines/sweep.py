@@ -53,7 +53,10 @@ LOOSE, SWELL = 0.02, 0.05  # a tube above this share of the values, if it swells
 
 @dataclass
 class Sweep:
-    """The state of one case: what running error analysis knows, plus linear maps, centres, spreads and noise."""
+    """The state of one case: what running error analysis knows, plus linear maps, centres, spreads and noise.
+
+    curtailed: some tubes that were worth refining were not, for that was too much work.
+    """
 
     problem: Problem
     state: State
@@ -64,6 +67,7 @@ class Sweep:
     work: dict[str, float] = field(default_factory=dict)
     refined: dict[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
     spent: float = 0.0
+    curtailed: bool = False
     lost: float = 2.0**-1020
 
     def __post_init__(self) -> None:
@@ -329,6 +333,7 @@ class Sweep:
             return
         cost = self.row_work(self.ancestors(name))
         affordable = int(max(0.0, limit - self.spent) / max(cost, 1.0))
+        self.curtailed |= affordable < index.size
         if affordable < WORTH * index.size:
             return
         if affordable < index.size:

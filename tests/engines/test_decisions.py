@@ -9,13 +9,14 @@ from onnx import TensorProto, helper
 from certify.analysis.problem import Problem
 from certify.engines import adjoint
 from certify.engines.answer import Answer, answer
+from certify.engines.methods import Method
 from tests.engines.networks import perceptron, problems
 from tests.engines.test_adjoint import adversary, disturbed, points
 
 
 def answered(stored: Problem, exact: Problem) -> Answer:
     pairs = [(stored.case(i), exact.case(i)) for i in range(stored.cases)]
-    return answer(pairs, len(pairs), "adjoint", ["y"])
+    return answer(pairs, len(pairs), Method("adjoint"), ["y"])
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -10,6 +10,7 @@ import pytest
 from certify.analysis.problem import Problem
 from certify.engines import adjoint, running
 from certify.engines.answer import answer
+from certify.engines.methods import Method
 from certify.number.enclosure import Enclosure
 from certify.number.upward import Array
 from tests.engines.networks import perceptron, problems
@@ -78,9 +79,9 @@ def test_too_dear_rows_are_left_to_the_tubes(monkeypatch: pytest.MonkeyPatch) ->
     stored, exact = problems(perceptron([6, 9, 9, 3], "Relu", 2), "fp16", points(1, 6, 2))
     forward = running.solve(stored).outputs["y"]
     monkeypatch.setattr(adjoint, "OUTPUT_LIMIT", 0.0)
-    found = answer([(stored, exact)], 1, "auto", ["y"])
+    found = answer([(stored, exact)], 1, Method("auto"), ["y"])
     assert np.array_equal(found.outputs["y"].rounding, forward)
-    assert (answer([(stored, exact)], 1, "adjoint", []).outputs["y"].rounding < forward).all()
+    assert (answer([(stored, exact)], 1, Method("adjoint"), []).outputs["y"].rounding < forward).all()
     tubes = adjoint.solve(stored, output_limit=1.0)[0].outputs["y"]
     assert (tubes <= forward).all()
     signs = {s.output: np.ones(stored.values[s.output].shape) for s in stored.steps}

@@ -1,0 +1,99 @@
+"""Which engines bound a case, how what they find is merged, and the ladder of guarantees."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import certify
+from certify.cli.main import main
+from certify.engines import adjoint, methods
+from certify.engines.contract import Guarantee
+from tests.engines.networks import perceptron
+
+NETWORK = perceptron([6, 24, 24, 24, 24, 3], "Tanh", 1)
+X = np.random.default_rng(0).uniform(-1, 1, (3, 1, 6)).astype(np.float32)
+
+
+@pytest.fixture
+def dear(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows for tubes are not affordable: the adjoint keeps running tubes."""
+    monkeypatch.setattr(adjoint, "solve", functools.partial(adjoint.solve, work_limit=0.0))
+
+
+def certified(**options: Any) -> certify.Certificate:
+    return certify.certify(NETWORK, dtype="bf16", data={"x": X}, **options)
+
+
+@pytest.mark.usefixtures("dear")
+def test_the_automatic_engine_sketches_where_rows_are_dear() -> None:
+    found = certified(seed=5, eta=1e-6)
+    assert found.guarantee == Guarantee.RANDOMIZED
+    assert found.failure_probability == 1e-6
+    assert found.gate is not None
+    assert found.gate.verdict == "certified"
+    ladder = found.outputs["y"].ladder
+    assert list(ladder) == ["proved", "randomized"]
+    assert ladder["proved"] > 1.5 * ladder["randomized"]
+    assert ladder["randomized"] == found.outputs["y"].absolute_bound.max()
+    assert found.outputs["y"].observed_max is not None
+    assert found.outputs["y"].observed_max <= ladder["randomized"]
+    same = certified(seed=5, eta=1e-6).outputs["y"].absolute_bound
+    assert np.array_equal(same, found.outputs["y"].absolute_bound)
+
+
+@pytest.mark.usefixtures("dear")
+def test_proved_alone_is_proved(tmp_path: Path) -> None:
+    for options in ({"guarantee": "proved"}, {"outputs": [tmp_path / "a.witness"]}):
+        found = certified(**options)
+        assert found.guarantee == Guarantee.PROVED
+        assert found.failure_probability == 0.0
+        assert list(found.outputs["y"].ladder) == ["proved"]
+
+
+def test_where_rows_are_cheap_nothing_is_drawn() -> None:
+    found = certified()
+    assert list(found.outputs["y"].ladder) == ["proved"]
+
+
+@pytest.mark.usefixtures("dear")
+def test_draws_that_cost_too_much_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(methods, "SKETCH_LIMIT", 1.0)
+    assert certified().guarantee == Guarantee.PROVED
+
+
+def test_the_sketch_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, data = tmp_path / "net.onnx", tmp_path / "x.npz"
+    onnx.save(NETWORK, model)
+    np.savez(data, x=X)
+    words = [str(model), "--dtype", "fp16", "--data", str(data), "--engine", "sketch", "--eta", "1e-7", "--json"]
+    assert main(words) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["guarantee"], document["failure_probability"]) == ("randomized", 1e-7)
+    assert document["outputs"][0]["ladder"] == {"randomized": document["outputs"][0]["bound"]["absolute_max"]}
+    assert main([*words[:-1], "--guarantee", "proved"]) == 3
+    assert "the bounds found are only randomized" in capsys.readouterr().out
+    assert main([*words[:-1], "--budget", "1"]) == 0
+    assert "which has probability at most 1e-07" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--engine", "sketch", "--region"], "--engine sketch certifies points"),
+        (["--eta", "0"], "--eta: 0 is no probability"),
+        (["--eta", "0.5"], "--eta: 0.5 is no probability"),
+        (["--eta", "nan"], "--eta: nan is no probability"),
+    ],
+)
+def test_options_that_make_no_sense(options: list[str], named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = tmp_path / "net.onnx"
+    onnx.save(NETWORK, model)
+    assert main([str(model), *options]) == 2
+    assert named in " ".join(capsys.readouterr().err.split())
