@@ -114,6 +114,7 @@ def _answer(
                 keep(case, candidate.sweep)
             solved = _better(solved, _solved(candidate, stored, exact, decide))
             rungs[-1][candidate.bound.guarantee] = solved.largest
+            del candidate  # its sweep is not held beside the next one's
         assert solved is not None
         result.guarantee = max(result.guarantee, solved.found.guarantee)
         result.lost.extend(solved.found.lost)

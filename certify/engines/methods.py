@@ -55,7 +55,7 @@ def candidates(
         yield first
         if method.engine != "auto" or not method.randomized or not _wanting(first):
             return
-        work = sketch.nominal_work(sweep_of(stored, True, 0.0) if first.sweep is None else first.sweep)
+        work = _pushing(stored, first.sweep)
         del first
         if work > SKETCH_LIMIT:
             return
@@ -72,6 +72,12 @@ def _wanting(found: Candidate) -> bool:
         return False
     largest = {name: float(x.max(initial=0.0)) for name, x in found.bound.outputs.items()}
     return any(np.isinf(largest[name]) or float(x.max(initial=0.0)) > DEVIATING * largest[name] for name, x in found.bound.exact.items())
+
+
+def _pushing(stored: Problem, known: Sweep | None) -> float:
+    """Nominal nanoseconds of a sketch; of its draws alone where they are too many already."""
+    drawing = sketch.nominal_work(stored)
+    return drawing if drawing > SKETCH_LIMIT else sketch.nominal_work(stored, known or sweep_of(stored, True, 0.0))
 
 
 def _proved(stored: Problem, exact: Problem, method: Method, limit: float, progress: Progress | None) -> Candidate:

@@ -29,9 +29,10 @@ RAISE = 2.0  # what a claim that failed is raised by
 DRAW = 50.0  # nominal nanoseconds of one number drawn, pushed and ranked
 
 
-def nominal_work(one: Sweep) -> float:
-    """Nominal nanoseconds of a sketch of the same problem: of all its draws and pushes."""
-    return 2.0 * DRAWS * float(sum(work + DRAW * one.problem.values[name].lo[0].size for name, work in one.work.items()))
+def nominal_work(problem: Problem, one: Sweep | None = None) -> float:
+    """Nominal nanoseconds of a sketch: of all its draws, and of its pushes where a sweep of the problem says what they cost."""
+    drawn = DRAW * sum(int(problem.values[step.output].lo[0].size) for step in problem.steps)
+    return 2.0 * DRAWS * (drawn + (0.0 if one is None else float(sum(one.work.values()))))
 
 
 def solve(
