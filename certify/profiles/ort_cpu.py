@@ -42,8 +42,8 @@ def narrower(kernel: str, attributes: Mapping[str, Any], output: Format) -> str 
     """How onnxruntime's CPU kernel computes in less than the format of its result; None if it does not."""
     if output.name != "fp64":
         return None
-    if kernel == "Gelu" and attributes.get("approximate", "none") == "tanh":
-        return "onnxruntime expands Gelu in fp64 by the standard's definition, whose constants are of fp32"
+    if kernel == "HardSwish" or (kernel == "Gelu" and attributes.get("approximate", "none") == "tanh"):
+        return f"onnxruntime expands {kernel} in fp64 by the standard's definition, whose constants are of fp32"
     return "onnxruntime's kernel rounds fp64 operands into fp32" if kernel == "Shrink" else None
 
 

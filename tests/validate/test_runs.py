@@ -105,10 +105,11 @@ def test_operands_converted_inside_a_kernel_are_left_to_the_simulator() -> None:
     assert against_kernels(inside, profile, "any") == "the claim converts operands inside Attention, where only the kernel could"
 
 
-def test_gelu_in_fp64_is_left_to_the_simulator() -> None:
-    """The runtime has no such kernel and expands the definition, in its tanh form with constants of fp32: off by 6e-9."""
+@pytest.mark.parametrize(("op", "attributes"), [("Gelu", {"approximate": "tanh"}), ("HardSwish", {})])
+def test_what_the_runtime_expands_in_fp64_is_left_to_the_simulator(op: str, attributes: dict[str, str]) -> None:
+    """It has no such kernels and expands the definitions, with constants of fp32: off by 6e-9, and by 3e-8 where alpha is 1/6."""
     for element, dtype in ((TensorProto.DOUBLE, None), (TensorProto.FLOAT, "fp64")):
-        graph = model([helper.make_node("Gelu", ["x"], ["y"], approximate="tanh")], {"x": [3]}, {"y": [3]}, opset=20, element=element)
+        graph = model([helper.make_node(op, ["x"], ["y"], **attributes)], {"x": [3]}, {"y": [3]}, opset=20, element=element)
         *ran, refused = said(graph, **({} if dtype is None else {"dtype": dtype}))
         assert ran == ADVERSARIAL
         assert "whose constants are of fp32" in refused
