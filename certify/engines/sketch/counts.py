@@ -20,8 +20,6 @@ import math
 from dataclasses import dataclass
 from functools import cache
 
-from scipy import stats
-
 PHI = 3e-9
 T = 1e5
 S = 5e11
@@ -103,8 +101,10 @@ def _least(m: int, p: float, chance: float) -> int | None:
 
 def _power(m: int, least: int, limit: float, fails: float) -> float:
     """The least ratio R / s, among powers of 1.02, that passes but for `fails`."""
+    from scipy.special import bdtr  # slow to import
+
     ratio = 1.0
-    while stats.binom.cdf(least - 1, m, (2.0 / math.pi) * math.atan(limit * ratio)) > fails:
+    while bdtr(least - 1, m, (2.0 / math.pi) * math.atan(limit * ratio)) > fails:
         ratio *= 1.02
         if ratio > 1e3:
             return math.inf
@@ -114,7 +114,9 @@ def _power(m: int, least: int, limit: float, fails: float) -> float:
 @cache
 def doubt_of_median(draws: int, tests: int) -> float:
     """The estimate `median of |draws|` is, almost always, at least the scale divided by this."""
+    from scipy.special import bdtrc
+
     ratio, least = 1.0, draws // 2
-    while stats.binom.sf(least - 1, draws, (2.0 / math.pi) * math.atan(1.0 / ratio)) > FAILS / tests:
+    while bdtrc(least - 1, draws, (2.0 / math.pi) * math.atan(1.0 / ratio)) > FAILS / tests:
         ratio *= 1.02
     return ratio
