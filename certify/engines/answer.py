@@ -162,11 +162,13 @@ _LEAST = ("rounding", "doubt", "total")
 
 
 def _ladder(name: str, rungs: Sequence[dict[Guarantee, dict[str, float]]]) -> dict[Guarantee, float]:
-    """By guarantee, the largest over cases of the smallest bound that holds with at least that guarantee."""
-    found = sorted({guarantee for case in rungs for guarantee in case})
-    return {
-        g: max(min((bounds[name] for guarantee, bounds in case.items() if guarantee <= g), default=np.inf) for case in rungs) for g in found
-    }
+    """By guarantee, the largest over cases of the smallest bound that holds with at least that one; only where every case has such a bound."""
+    found = {}
+    for g in sorted({guarantee for case in rungs for guarantee in case}):
+        each = [[bounds[name] for guarantee, bounds in case.items() if guarantee <= g] for case in rungs]
+        if all(each):
+            found[g] = max(map(min, each), default=0.0)
+    return found
 
 
 def _bounds(stored: Problem, exact: Problem, bound: ErrorBound, doubt: dict[str, Array], name: str) -> Bounds:

@@ -14,6 +14,7 @@ import pytest
 import certify
 from certify.cli.main import main
 from certify.engines import adjoint, methods
+from certify.engines.answer import _ladder
 from certify.engines.contract import Guarantee
 from tests.engines.networks import perceptron
 
@@ -55,6 +56,14 @@ def test_proved_alone_is_proved(tmp_path: Path) -> None:
         assert found.guarantee == Guarantee.PROVED
         assert found.failure_probability == 0.0
         assert list(found.outputs["y"].ladder) == ["proved"]
+
+
+def test_a_guarantee_that_some_case_lacks_is_no_rung() -> None:
+    """By the sketch alone, a case without claims is proved and the others are randomized: nothing is proved of all."""
+    half = {Guarantee.PROVED: {"y": 1.0}}
+    other = {Guarantee.RANDOMIZED: {"y": 2.0}}
+    assert _ladder("y", [half, other]) == {Guarantee.RANDOMIZED: 2.0}
+    assert _ladder("y", [half, half | {Guarantee.RANDOMIZED: {"y": 0.5}}]) == {Guarantee.PROVED: 1.0, Guarantee.RANDOMIZED: 1.0}
 
 
 def test_where_rows_are_cheap_nothing_is_drawn() -> None:
