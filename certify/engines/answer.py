@@ -162,7 +162,7 @@ _LEAST = ("rounding", "doubt", "total")
 
 
 def _ladder(name: str, rungs: Sequence[dict[Guarantee, dict[str, float]]]) -> dict[Guarantee, float]:
-    """By guarantee, the largest over cases of the smallest bound that holds with at least that one; only where every case has such a bound."""
+    """By guarantee, the largest over cases of the smallest bound that holds with at least that one, where every case has one."""
     found = {}
     for g in sorted({guarantee for case in rungs for guarantee in case}):
         each = [[bounds[name] for guarantee, bounds in case.items() if guarantee <= g] for case in rungs]

@@ -25,6 +25,7 @@ MEMORY = 1.5e9  # bytes of draws held at a time, about
 ATTEMPTS = 6
 ROUNDS = 2  # of narrowing, at most
 DEVIATING, GAIN = 0.05, 0.97  # a share of the bound from which on narrowing is tried, and what it has to gain to be tried again
+LOOKED = 32  # elements of each output by which that is judged
 RAISE = 2.0  # what a claim that failed is raised by
 DRAW = 50.0  # nominal nanoseconds of one number drawn, pushed and ranked
 
@@ -54,22 +55,40 @@ def solve(
         one = sweep(problem, rounding, 0.0, progress, output_limit)
         return bound_of(one, Guarantee.PROVED, "sketch", output_limit), one
     made, caps = found
-    guarantee = Guarantee.RANDOMIZED if caps else Guarantee.PROVED
-    one = settled(problem, rounding, caps, made.claims, progress)
-    bound = bound_of(one, guarantee, "sketch", output_limit)
-    for _ in range(ROUNDS if caps else 0):
-        if not _deviating(bound):
+    one = _narrowed(problem, rounding, made, caps, tester) if caps else made
+    return bound_of(one, Guarantee.RANDOMIZED if caps else Guarantee.PROVED, "sketch", output_limit), one
+
+
+def _narrowed(problem: Problem, rounding: bool, made: Proposal, caps: dict[str, Array], tester: _Tester) -> Proposal:
+    """The pass over the narrowed tubes, narrowed again as long as that gains for some output."""
+    one = settled(problem, rounding, caps, made.claims, tester.progress)
+    looked = _look(one)
+    for _ in range(ROUNDS):
+        if not any(exact > DEVIATING * bound for bound, exact in looked):
             break
         again = tester.verdict(one)
         if again.refused:
             break
         more = caps_of(one, again)
         caps = {name: np.minimum(cap, more.get(name, np.inf)) for name, cap in caps.items()}
-        one = settled(problem, rounding, caps, made.claims, progress)
-        bound, before = bound_of(one, guarantee, "sketch", output_limit), bound
-        if not any(_largest(bound, name) < GAIN * _largest(before, name) for name in problem.outputs):
+        one = settled(problem, rounding, caps, made.claims, tester.progress)
+        before, looked = looked, _look(one)
+        if not any(now < GAIN * then for (now, _), (then, _) in zip(looked, before, strict=True)):
             break
-    return bound, one
+    return one
+
+
+def _look(one: Sweep) -> list[tuple[float, float]]:
+    """For each output with multipliers the largest bounds of |computed - z| and of |exact - z|, the part that deviations have, among
+    the elements whose tubes are widest."""
+    found = []
+    for name in one.problem.outputs:
+        tube = one.state.tubes.get(name)
+        if tube is not None and name in one.steps and np.isfinite(tube).all():
+            quiet: dict[str, Array] = {}
+            bound = one.units(name, np.sort(np.argsort(-tube.reshape(-1), kind="stable")[:LOOKED]), quiet=quiet)
+            found.append((float(bound.max(initial=0.0)), float(quiet["exact"].max(initial=0.0))))
+    return found
 
 
 def _accepted(problem: Problem, rounding: bool, tester: _Tester) -> tuple[Proposal, dict[str, Array]] | None:
@@ -86,15 +105,6 @@ def _accepted(problem: Problem, rounding: bool, tester: _Tester) -> tuple[Propos
             before = raised.get(name, np.ones(mask.shape))
             raised[name] = np.where(mask, np.inf if attempt >= ATTEMPTS // 2 else RAISE * before, before)
     return None
-
-
-def _deviating(bound: ErrorBound) -> bool:
-    """Tighter tubes may still pay: not all of some output's bound comes from rounding itself."""
-    return any(float(x.max(initial=0.0)) > DEVIATING * _largest(bound, name) for name, x in bound.exact.items())
-
-
-def _largest(bound: ErrorBound, name: str) -> float:
-    return float(bound.outputs[name].max(initial=0.0))
 
 
 class _Tester:
