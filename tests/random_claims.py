@@ -78,10 +78,14 @@ def random_claim(seed: int) -> Claim:
     return Claim(dtype, accumulate, profile, summation, engine, bool(generator.random() < 0.25))
 
 
-def attack(seed: int) -> tuple[Claim, Outcome]:
-    """Make the claim of this seed about its graph, at points or in a region, and try to refute it."""
+def attack(seed: int, engine: str | None = None) -> tuple[Claim, Outcome]:
+    """Make the claim of this seed about its graph, at points or in a region, and try to refute it.
+
+    engine: by this one, at points.
+    """
     model, points = random_graph(seed)
     claim = random_claim(seed)
+    claim = claim if engine is None else replace(claim, engine=engine, region=False)
     return claim, outcome(model, points, claim)
 
 

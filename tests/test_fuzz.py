@@ -48,6 +48,12 @@ def test_nothing_refutes_random_claims(monkeypatch: pytest.MonkeyPatch) -> None:
     assert kinds["finite"] >= 60
 
 
+def test_nothing_refutes_random_claims_of_the_sketch() -> None:
+    for seed in (*range(100, 110), *range(LAYERED + 100, LAYERED + 120), *range(TABLED + 100, TABLED + 110)):
+        claim, found = attack(seed, "sketch")
+        assert not found.is_defect, (seed, claim, found)
+
+
 def test_an_attack_finds_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     """A profile that says of every operation that it is exact is refuted, by either engine."""
     from certify.profiles.arithmetic import NearestArithmetic
