@@ -294,8 +294,15 @@ def test_narrowing_gains_and_holds() -> None:
     found = verdict(made, count_test(1024, 1e-9, 200, 400), 64, (1,))
     assert not found.refused
     assert min(float(share.min()) for share in found.shares.values()) < 0.8
-    one = settled(problem, True, caps_of(made, found), made.claims)
+    caps = caps_of(made, found)
+    one = settled(problem, True, caps, made.claims)
     for name in made.claims:
         assert (one.state.tubes[name] <= made.state.tubes[name]).all(), name
-        rows = one.units(name, np.arange(one.state.tubes[name].size))
-        assert (rows <= one.state.tubes[name].reshape(-1)).all(), name
+        assert (rows_of(one, name) <= one.state.tubes[name].reshape(-1)).all(), name
+    lied = settled(problem, True, {name: 0.3 * cap for name, cap in caps.items()}, made.claims)
+    assert any((rows_of(lied, name) > lied.state.tubes[name].reshape(-1)).any() for name in made.claims)
+
+
+def rows_of(one: Proposal, name: str) -> Array:
+    """Bounds of every element by rows."""
+    return one.units(name, np.arange(one.state.tubes[name].size))
