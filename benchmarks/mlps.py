@@ -23,7 +23,7 @@ from public_kernels.expression import record, relu
 LAYERS = ((2, 4, 1), (4, 8, 1), (16, 32, 1))
 ACTIVATIONS = ("Relu", "Sigmoid", "Tanh")
 BOX = (-1.0, 1.0)
-LIMIT = 2.0
+LIMIT = 1.5
 
 Weights = list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]
 
