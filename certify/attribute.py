@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from certify.analysis.asked import has_rule, static_operands
 from certify.analysis.bind import bind
 from certify.analysis.problem import Problem
 from certify.analysis.program import Program
 from certify.analysis.reference import stored_inputs
+from certify.analysis.target import target
 from certify.data import inputs_for, read
 from certify.engines.attribution import CAUSES, Cause, Share, attributed
 from certify.engines.contract import Guarantee
@@ -20,10 +20,9 @@ from certify.engines.methods import Method, candidates
 from certify.engines.parallel import single_threaded_products
 from certify.engines.sweep import Sweep
 from certify.errors import UsageError
-from certify.graph.load import load
 from certify.number.formats import Format, format_named
 from certify.number.upward import Array
-from certify.pipeline import problems
+from certify.pipeline import check_engine, problems
 from certify.profiles import profile_named
 from certify.profiles.contract import Profile
 from certify.request import Progress, Request, no_progress
@@ -93,26 +92,24 @@ def attribution(request: Request, output: str | None = None, progress: Progress 
     whose bound has no multipliers (a running bound)."""
     if request.region or request.vnnlib is not None or request.as_run is not None:
         raise UsageError("attribute: answers at points of the model's own graph; drop --region, --vnnlib and --as-run")
+    check_engine(request)
     raw = None if request.data is None else read(request.data)
-    graph = load(request.model, request.shapes, None if raw is None else raw.arrays, static_operands, has_rule)
-    inputs = inputs_for(graph, request, raw)
     storage, accumulator = (None if name is None else format_named(name) for name in (request.dtype, request.accumulate))
     profile = profile_named(request.profile_name, storage, accumulator, str(request.summation))
-    program = bind(graph, profile)
     unstored: Any = _Unstored(profile)
-    inner = {step.output: step.arithmetic for step in bind(graph, unstored).steps}
+    with target(request.model, profile, request.shapes, None if raw is None else raw.arrays, None) as subject:
+        program, inputs = subject.program, inputs_for(subject.source, request, raw)
+        inner = {step.output: step.arithmetic for step in bind(subject.graph, unstored).steps}
     wanted = [name for name in program.outputs if output in (None, name)]
     if not wanted:
-        raise UsageError(f"--output {output}: the model has no such output; its outputs are {', '.join(program.outputs)}")
+        raise UsageError(f"--of {output}: the model has no such output; its outputs are {', '.join(program.outputs)}")
     method = Method(request.engine, request.eta, request.seed, request.guarantee != "proved")
     worst: _Found | None = None
     with np.errstate(all="ignore"), single_threaded_products():
         for case, (stored, exact) in enumerate(problems(program, inputs)):
             progress("attributing", case / inputs.facts.cases)
             points = {name: x[case : case + 1] if x.shape[0] > 1 else x for name, x in inputs.points.items()}
-            moved = _moved(program, points)
-            found = _case(stored, exact, method, case, inputs.facts.cases, wanted, inner, moved, worst)
-            worst = found or worst
+            worst = _case(stored, exact, method, case, inputs.facts.cases, wanted, inner, _moved(program, points), worst)
     if worst is None:
         raise UsageError("attribute: no output has a bound with multipliers to take apart; choose --engine adjoint or sketch")
     nodes = {step.output: (step.node, step.kind) for step in program.steps}
@@ -130,18 +127,19 @@ def _case(
     moved: dict[str, Array],
     worst: _Found | None,
 ) -> _Found | None:
-    """The worst element of the case, if it is worse than `worst`."""
+    """The worst element of the case, or `worst`, whichever is worse."""
     best: tuple[Sweep, Guarantee, dict[str, Array]] | None = None
+    bound, name = np.inf, ""
     for candidate in candidates(stored, exact, method, case, cases):
-        if candidate.sweep is not None:
-            best = candidate.sweep, candidate.bound.guarantee, candidate.bound.outputs
+        largest = {name: float(candidate.bound.outputs[name].max(initial=0.0)) for name in wanted}
+        first = max(wanted, key=largest.__getitem__)
+        if candidate.sweep is not None and (best is None or largest[first] < bound):
+            best, bound, name = (candidate.sweep, candidate.bound.guarantee, candidate.bound.outputs), largest[first], first
     if best is None:
-        return None
+        return worst
     sweep, guarantee, bounds = best
-    name = max(wanted, key=lambda name: float(bounds[name].max(initial=0.0)))
-    bound = float(bounds[name].max(initial=0.0))
     if (worst is not None and bound <= worst.bound) or name not in sweep.steps:
-        return None
+        return worst
     element = int(bounds[name].argmax())
     shares = attributed(sweep, inner, name, element, moved, frozenset(stored.inputs))
     held, true = (problem.values[name].lo.reshape(-1)[element] for problem in (stored, exact))

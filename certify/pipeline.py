@@ -62,8 +62,7 @@ def run(request: Request, progress: Progress = no_progress, stop: Stop = never) 
 
 def _run(request: Request, progress: Progress, stop: Stop, files: ExitStack) -> Certificate:
     clock = _Clock(progress)
-    if request.engine in LATER_ENGINES:
-        raise UsageError(f"--engine {request.engine}: not available in this version; choose auto, running, adjoint or sketch")
+    check_engine(request)
     with clock("reading the model"):
         raw = None if request.data is None else read(request.data)
         arrays = None if raw is None else raw.arrays
@@ -111,6 +110,12 @@ def _run(request: Request, progress: Progress, stop: Stop, files: ExitStack) -> 
     )
     certificate = replace(certificate, timings=clock.seconds, peak_memory_bytes=_peak_memory())
     return replace(certificate, gate=judge(certificate, request.budgets, request.guarantee))
+
+
+def check_engine(request: Request) -> None:
+    """Raises UsageError for an engine that is promised, not there."""
+    if request.engine in LATER_ENGINES:
+        raise UsageError(f"--engine {request.engine}: not available in this version; choose auto, running, adjoint or sketch")
 
 
 def _beside(progress: Progress, sought: Sought | None) -> Progress:

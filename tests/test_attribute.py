@@ -110,7 +110,7 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "storing weights" in shown
     assert "gemm0 (Gemm)" in shown
     assert main([*words, "--of", "z"]) == 2
-    assert "its outputs are y" in capsys.readouterr().err
+    assert "--of z: the model has no such output; its outputs are y" in capsys.readouterr().err
     assert main([*words[:4], "--region"]) == 2
     assert main([*words, "--engine", "running"]) == 2
     assert "choose --engine adjoint or sketch" in capsys.readouterr().err
@@ -121,6 +121,17 @@ def test_an_infinite_bound_is_blamed_on_where_it_was_lost() -> None:
     found = of(network(nodes, 4, {}), np.full((1, 1, 4), 3.0), dtype="fp16")
     assert found.bound == np.inf
     assert found.rows[0].name == "again"
+
+
+def test_what_is_infinite_exits_with_3_and_later_engines_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, data = tmp_path / "net.onnx", tmp_path / "x.npz"
+    onnx.save(network([helper.make_node("Exp", ["x"], ["y"], "exp")], 4, {}), model)
+    np.savez(data, x=np.full((1, 1, 4), 30.0, np.float32))
+    words = ["attribute", str(model), "--dtype", "fp16", "--data", str(data)]
+    assert main(words) == 3
+    assert "rounding at most ∞" in capsys.readouterr().out
+    assert main([*words, "--engine", "sampled"]) == 2
+    assert "--engine sampled: not available in this version" in capsys.readouterr().err
 
 
 def test_what_makes_no_sense() -> None:

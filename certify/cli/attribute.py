@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from certify.cli import options
-from certify.cli.bits import WIDTH, finite
+from certify.cli.bits import finite
 from certify.cli.progress import Progress
 
 if TYPE_CHECKING:
@@ -76,16 +76,10 @@ def _document(request: Request, found: Attribution) -> dict[str, Any]:
 
 
 def _print(found: Attribution, no_color: bool, quiet: bool) -> None:
-    from rich.console import Console
-
+    from certify.report.console import opened
     from certify.report.words import above, near
 
-    stream: Any = sys.stdout
-    if hasattr(stream, "reconfigure"):
-        stream.reconfigure(errors="replace")  # a terminal that lacks a symbol shows "?"
-    console = Console(no_color=no_color, highlight=False)
-    if not console.is_terminal:
-        console.width = WIDTH
+    console = opened(not no_color)
     place = f"{found.output}[{', '.join(map(str, found.index))}] of case {found.case}"
     said = f"{place}: rounding at most {above(found.bound)} ({found.guarantee}), conversion {near(found.conversion)}."
     console.print(said, markup=False, style="bold")

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from certify.precision import Precision
     from certify.request import Request
 
-WIDTH = 120  # columns, where the output is no terminal
 SHOWN = 20  # steps whose formulas are printed
 
 
@@ -76,16 +75,10 @@ def finite(x: Any) -> Any:
 
 
 def _print(answer: Precision, no_color: bool, quiet: bool) -> None:
-    from rich.console import Console
-
+    from certify.report.console import opened
     from certify.report.words import near, plural
 
-    stream: Any = sys.stdout
-    if hasattr(stream, "reconfigure"):
-        stream.reconfigure(errors="replace")  # a terminal that lacks a symbol shows "?"
-    console = Console(no_color=no_color, highlight=False)
-    if not console.is_terminal:
-        console.width = WIDTH
+    console = opened(not no_color)
     console.print(_verdict(answer), markup=False, style="bold")
     if quiet:
         return

@@ -118,14 +118,9 @@ def _number(x: float | None) -> float | str | None:
 
 
 def _print(graph: ModelGraph, dtype: str | None, accumulate: str | None, quiet: bool, no_color: bool) -> None:
-    from rich.console import Console
+    from certify.report.console import opened
 
-    stream: Any = sys.stdout
-    if hasattr(stream, "reconfigure"):
-        stream.reconfigure(errors="replace")  # a terminal that lacks a symbol shows "?"
-    console = Console(no_color=no_color, highlight=False)
-    if not console.is_terminal:
-        console.width = WIDTH
+    console = opened(not no_color, WIDTH)
     for line in _header(graph, dtype, accumulate):
         console.print(line, markup=False)
     if quiet:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from typing import Any
 
 from rich.console import Console, Group
 from rich.markup import escape
@@ -15,6 +13,7 @@ from rich.text import Text
 
 from certify.certificate.schema import Decisions, Document, GateVerdict, Node, Output, Property, RegionDecision
 from certify.report import words
+from certify.report.console import opened
 
 SHOWN = 10
 BAR = 8
@@ -38,12 +37,7 @@ HEADLINES = {
 
 def print_text(document: Document, quiet: bool = False, verbose: bool = False, color: bool = True) -> None:
     """Print the report, or its verdict alone, on standard output."""
-    stream: Any = sys.stdout
-    if hasattr(stream, "reconfigure"):
-        stream.reconfigure(errors="replace")  # a terminal that lacks a symbol shows "?"
-    console = Console(no_color=not color, highlight=False)
-    if not console.is_terminal:
-        console.width = 100
+    console = opened(color, 100)
     if quiet:
         console.print(_one_line(document), soft_wrap=True)
     else:

@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from certify.analysis.program import Program
 from certify.analysis.reference import stored_inputs
 from certify.number.upward import Array
@@ -168,15 +166,7 @@ def _batched(subject: Subject, name: str, start: Callable[[], Runner], inputs: M
     """All cases at once, where there are several and the model leaves its batch open."""
     repeated = _repeated(subject)
     if repeated > 1 and batch_dimension(proto_of(subject.model, weights=False)) is not None:
-        done.attempt(name, lambda: _alike(run_batched(start(), _first(inputs, repeated)), done.runs[0]), repeated)
-
-
-def _alike(outputs: dict[str, AnyArray], single: Run) -> dict[str, AnyArray]:
-    """The outputs of a batch. Raises ValidationUnavailable where they do not split into the shapes of single cases."""
-    for name, x in outputs.items():
-        if x.shape[1:] != np.shape(single.outputs[name])[1:]:
-            raise ValidationUnavailable(f"output {name} of a batch does not split into cases")
-    return outputs
+        done.attempt(name, lambda: run_batched(start(), _first(inputs, repeated), done.runs[0].outputs), repeated)
 
 
 def _repeated(subject: Subject) -> int:

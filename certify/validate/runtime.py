@@ -136,8 +136,9 @@ def run_cases(run: Runner, inputs: Feeds) -> dict[str, AnyArray]:
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
-def run_batched(run: Runner, inputs: Feeds) -> dict[str, AnyArray]:
-    """All cases in one batch along the first dimension: inputs (cases, batch, ...) to outputs (cases, batch, ...).
+def run_batched(run: Runner, inputs: Feeds, singles: Feeds) -> dict[str, AnyArray]:
+    """All cases in one batch along the first dimension: inputs (cases, batch, ...) to outputs (cases, batch, ...), as in `singles`, where
+    each case ran by itself.
 
     Whether that dimension is a batch is tried out: no case may change by a bit when the other cases become copies of it (the batch keeps
     its size, so the kernels keep their order of summation); a case that comes out as it does by itself needs no such trial, but case 0
@@ -148,14 +149,14 @@ def run_batched(run: Runner, inputs: Feeds) -> dict[str, AnyArray]:
     full = {name: np.broadcast_to(x, (cases, *x.shape[1:])) for name, x in inputs.items()}
     together = _split(run({name: _join(x) for name, x in full.items()}), cases)
     for i in range(cases):
-        single = run({name: x[i] for name, x in full.items()})
-        if i and all(_same(x[i], single[name]) for name, x in together.items()):
+        if i and all(_same(x[i], singles[name][i]) for name, x in together.items()):
             continue
         alone = _split(run({name: _join(np.broadcast_to(x[i : i + 1], x.shape)) for name, x in full.items()}), cases)
         for name, x in together.items():
             if not _same(x[i], alone[name][i]):
                 raise ValidationUnavailable(f"the first dimension is no batch: output {name} of one case changes with the other cases")
-            if x.shape[1:] != single[name].shape or _spread(np.concatenate([single[name][None], alone[name]])):
+            single = singles[name][i : i + 1]
+            if x.shape[1:] != single.shape[1:] or _spread(np.concatenate([single, alone[name]])):
                 raise ValidationUnavailable(
                     f"the first dimension is no batch: output {name} of one case changes with its place or their number"
                 )

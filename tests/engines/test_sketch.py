@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from fractions import Fraction
 from functools import cache
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from certify.analysis.problem import Problem
 from certify.engines import adjoint, running
 from certify.engines.contract import Guarantee
+from certify.engines.sketch import counts
 from certify.engines.sketch import solve as sketch
 from certify.engines.sketch.counts import CountTest, binomial_tail, count_test, doubt_of_median, lapse
 from certify.engines.sketch.draws import Draws, most_held, standard_cauchy
@@ -53,6 +55,49 @@ def test_the_tail_of_a_binomial_is_not_underestimated(m: int, k: int, p: float) 
     with mpmath.workdps(40):
         exact = sum(mpmath.binomial(m, i) * mpmath.mpf(p) ** i * (1 - mpmath.mpf(p)) ** (m - i) for i in range(k, m + 1))
         assert binomial_tail(m, k, p) >= exact
+
+
+def test_what_rounding_may_do_to_a_draw_is_not_underestimated() -> None:
+    """The constants of docs/sketch.md, and p = (2/pi) atan(c + THETA) + lapse, worked out anew."""
+    with mpmath.workdps(40):
+        phi, t, s, b, angle = (mpmath.mpf(x) for x in (counts.PHI, counts.T, counts.S, counts.B, counts.ANGLE))
+        most = (b * phi + mpmath.mpf("1.01") * (1 + b**2) * angle) / (1 - phi)
+        theta = t * phi + mpmath.mpf("1.01") * (1 + s) * angle + most * phi
+        assert theta <= counts.THETA <= theta * mpmath.mpf("1.000001")
+        for sources in (1, 1000, 10**7):
+            weighted = 2 / mpmath.pi * (1 / t + mpmath.log(1 + t * sources) / t)
+            exact = weighted + 4 / mpmath.pi * mpmath.sqrt(sources / s) + 2 * sources / (mpmath.pi * b)
+            assert exact <= lapse(sources) <= exact * mpmath.mpf("1.000001")
+        for c in counts.LIMITS:
+            assert counts.below(c, 1e-3) >= 2 / mpmath.pi * mpmath.atan(c + theta) + mpmath.mpf(1e-3)
+
+
+@pytest.mark.parametrize("count", [3, 100])
+def test_weighted_means_are_as_seldom_large_as_the_lemmas_say(count: int) -> None:
+    """Lemmas 2 and 3 of docs/sketch.md, with weights that are alike and weights that are not; smaller chances would be refuted."""
+    for weights in (np.full(count, 1.0 / count), 0.5 ** np.arange(1, count + 1) / (1.0 - 0.5**count)):
+        drawn = np.abs(standard_cauchy((7, count), (200_000, count)))
+        means, squares = drawn @ weights, drawn**2 @ weights
+        for t in (10.0, 100.0):
+            share = float(np.mean(means > t))
+            assert 0.1 / t < share <= 2.0 / np.pi * (1.0 / t + np.log1p(t * count) / t)
+            assert 0.0 < float(np.mean(squares > t)) <= 4.0 / np.pi * np.sqrt(count / t)
+
+
+def test_what_is_drawn_and_concluded_is_no_less_than_the_proof_asks() -> None:
+    """Elementwise, in exact arithmetic: noise drawn and scales in a proposal, and the caps that a verdict gives."""
+    problem = small("fp16", "Tanh", (6, 24, 24, 24, 24, 3))
+    made = propose(problem, True, 256, 2.5, {}, (0,))
+    found = verdict(made, count_test(1024, 1e-9, 200, 400), 64, (1,))
+    assert not found.refused
+    for name, drawn in made.drawn.items():
+        assert (drawn >= made.noise[name]).all()
+        assert (made.scales[name] >= drawn).all()
+    for name, cap in caps_of(made, found).items():
+        parts = (np.abs(made.centres.get(name, np.zeros(cap.shape))), made.claims[name].scale, found.shares[name], made.quiet[name], cap)
+        for centre, scale, share, quiet, most in zip(*(np.broadcast_to(x, cap.shape).reshape(-1) for x in parts), strict=True):
+            if np.isfinite(most):
+                assert Fraction(most) >= Fraction(centre) + Fraction(scale) * Fraction(share) + Fraction(quiet)
 
 
 def test_more_draws_are_more_powerful_and_too_few_are_refused() -> None:
@@ -171,13 +216,15 @@ def planted(made: Proposal, factor: float) -> Proposal:
     return dataclasses.replace(made, claims=claims)
 
 
+def passes(made: Proposal, test: CountTest, seed: tuple[int, ...]) -> bool:
+    """Some claim does."""
+    refused = verdict(made, test, test.draws, seed).refused
+    return any((claim.made & ~refused.get(name, np.zeros_like(claim.made))).any() for name, claim in made.claims.items())
+
+
 def accepted(made: Proposal, test: CountTest, repetitions: int) -> float:
     """The share of repetitions in which some claim passes."""
-    wrong = 0
-    for r in range(repetitions):
-        refused = verdict(made, test, test.draws, (1, r)).refused
-        wrong += any((claim.made & ~refused.get(name, np.zeros_like(claim.made))).any() for name, claim in made.claims.items())
-    return wrong / repetitions
+    return sum(passes(made, test, (1, r)) for r in range(repetitions)) / repetitions
 
 
 def honest(draws: int) -> tuple[Proposal, CountTest]:
@@ -203,11 +250,6 @@ def test_planted_lies_about_the_test_are_seen(wrong: str) -> None:
         "union": count_test(128, 5.0 * ETA, 1, 200),
     }
     assert accepted(made, lies[wrong], 1000) > 2.0 * ETA
-
-
-def passes(made: Proposal, test: CountTest, seed: tuple[int, ...]) -> bool:
-    refused = verdict(made, test, test.draws, seed).refused
-    return any((claim.made & ~refused.get(name, np.zeros_like(claim.made))).any() for name, claim in made.claims.items())
 
 
 def test_attempts_that_spend_nothing_are_seen() -> None:

@@ -40,7 +40,8 @@ def test_cases_run_one_by_one_and_in_one_batch():
     network = perceptron()
     x = np.random.default_rng(2).standard_normal((5, 1, 6)).astype(np.float32)
     run = open_runner(network)
-    single, together = run_cases(run, {"x": x}), run_batched(run, {"x": x})
+    single = run_cases(run, {"x": x})
+    together = run_batched(run, {"x": x}, single)
     assert single["y"].shape == together["y"].shape == (5, 1, 3)
     assert np.allclose(single["y"], together["y"], atol=1e-5)
     assert batch_dimension(network) == "N"
@@ -56,8 +57,9 @@ def test_a_first_dimension_that_mixes_its_rows_is_no_batch():
     mixing = model([helper.make_node("Softmax", ["x"], ["y"], axis=0)], {"x": ["T", 3]}, {"y": ["T", 3]})
     x = np.random.default_rng(3).standard_normal((4, 2, 3)).astype(np.float32)
     assert batch_dimension(mixing) == "T"
+    run = open_runner(mixing)
     with pytest.raises(ValidationUnavailable, match="no batch: output y"):
-        run_batched(open_runner(mixing), {"x": x})
+        run_batched(run, {"x": x}, run_cases(run, {"x": x}))
 
 
 @pytest.mark.parametrize("widest", [0, 1, 2])
@@ -70,8 +72,9 @@ def test_one_case_that_decides_for_the_others_is_no_batch(widest):
     mixing = model(nodes, {"x": ["N", 3]}, {"y": ["N", 3]})
     x = np.float32([[[0.5, 0.25, 1.0]], [[0.3, 0.7, 0.9]], [[0.1, 1.0, 0.6]]])
     x[widest] *= 4.0
+    run = open_runner(mixing)
     with pytest.raises(ValidationUnavailable, match="no batch: output y"):
-        run_batched(open_runner(mixing), {"x": x})
+        run_batched(run, {"x": x}, run_cases(run, {"x": x}))
 
 
 def test_no_common_symbolic_dimension_is_no_batch():
