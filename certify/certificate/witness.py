@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from certify.analysis.problem import Step
+from certify.engines.multipliers import unit_rows
 from certify.engines.sweep import ROW_ELEMENTS, Sweep
 from certify.number.upward import Array
 from certify.semantics.contract import Linearization
@@ -53,10 +54,8 @@ def _key(kind: str, *parts: str | int) -> str:
 
 def _multipliers(sweep: Sweep, target: str, rows: npt.NDArray[np.intp]) -> dict[str, Array]:
     """The pulled-back multipliers of each step that the target depends on, flat; without the target's own unit rows."""
-    shape = sweep.problem.values[target].shape[1:]
-    unit = np.zeros((rows.size, int(np.prod(shape))))
-    unit[np.arange(rows.size), rows] = 1.0
-    walked = sweep.multipliers(sweep.ancestors(target), target, unit.reshape(rows.size, *shape))
+    unit = unit_rows(sweep.problem.values[target].shape[1:], [(rows, 1.0)])(0, rows.size)
+    walked = sweep.multipliers(sweep.ancestors(target), target, unit)
     return {name: a.reshape(rows.size, -1) for name, a in walked if name != target and name in sweep.steps}
 
 
@@ -76,9 +75,7 @@ def _slopes(step: Step, linear: Linearization, sweep: Sweep) -> Array | None:
     block = max(1, ROW_ELEMENTS // max(1, size, int(np.prod(operand))))
     for start in range(0, size, block):
         chosen = np.arange(start, min(start + block, size))
-        unit = np.zeros((chosen.size, size))
-        unit[np.arange(chosen.size), chosen] = 1.0
-        part = linear.pull(unit.reshape(-1, *shape))[0]
+        part = linear.pull(unit_rows(shape, [(chosen, 1.0)])(0, chosen.size))[0]
         if part is None:
             return None
         flat = part.reshape(chosen.size, -1)

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from certify.analysis.problem import Problem, Step
+from certify.engines.multipliers import unit_rows
 from certify.engines.parallel import in_order
 from certify.engines.running import State
 from certify.engines.sweep import ROW_ELEMENTS, Sweep
@@ -37,14 +38,8 @@ class BoxSweep(Sweep):
 
     def elements(self, name: str, cases: Indices, index: Indices) -> Enclosure:
         """Encloses the deviation of flat element index[i] of the value in box cases[i], for each i."""
-        shape = self.problem.values[name].shape[1:]
-
-        def rows(part: slice) -> Array:
-            unit = np.zeros((index[part].size, int(np.prod(shape))))
-            unit[np.arange(unit.shape[0]), index[part]] = 1.0
-            return unit.reshape(-1, *shape)
-
-        return self._asked(name, cases, rows)
+        rows = unit_rows(self.problem.values[name].shape[1:], [(index, 1.0)])
+        return self._asked(name, cases, lambda part: rows(*part.indices(index.size)[:2]))
 
     def pairs(self, name: str, cases: Indices, index: Indices, rows: Array) -> Enclosure:
         """Encloses <rows[index[i]], e> of the value in box cases[i], for each i; rows (R, *shape)."""
