@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from certify.analysis.problem import Step
+from certify.engines.functionals import ROW_ELEMENTS
 from certify.engines.multipliers import unit_rows
-from certify.engines.sweep import ROW_ELEMENTS, Sweep
+from certify.engines.sweep import Sweep
 from certify.number.upward import Array
 from certify.semantics.contract import Linearization
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from certify.analysis.problem import Problem
-from certify.engines.contract import ErrorBound, Guarantee, Progress
+from certify.engines.contract import ErrorBound, Guarantee, Likely, Progress
 from certify.engines.running import full
 from certify.engines.sweep import ELEMENT, WORK_LIMIT, Sweep, largest_output, sweep
 from certify.number.upward import Array, add_up
@@ -51,19 +51,21 @@ def bound_of(one: Sweep, guarantee: Guarantee, engine: str, limit: float) -> Err
         tuple(state.lost),
         {name: output.exact for name, output in found.items()},
         {name: output.apart for name, output in found.items()},
+        {name: output.likely for name, output in found.items() if output.likely is not None},
     )
 
 
 @dataclass(frozen=True, slots=True)
 class OutputBounds:
     """bound, exact, apart: of |computed - z|, |exact - z|, |computed - exact|. shares: of the worst element, by step or deviating
-    constant; converted: what deviating constants and inputs have of the bound."""
+    constant; converted: what deviating constants and inputs have of the bound; likely: as in `ErrorBound`."""
 
     bound: Array
     exact: Array
     apart: Array
     shares: dict[str, Array]
     converted: Array
+    likely: Likely | None = None
 
 
 def output_of(one: Sweep, name: str, limit: float) -> OutputBounds:
@@ -87,4 +89,6 @@ def output_of(one: Sweep, name: str, limit: float) -> OutputBounds:
     worst = slice(0, 0) if bound.size == 0 else slice(int(np.argmax(bound)), int(np.argmax(bound)) + 1)
     of_worst = {step: share[worst] for step, share in shares.items()}
     converted = np.minimum(converted, bound).reshape(X.shape)
-    return OutputBounds(bound.reshape(X.shape), exact.reshape(X.shape), apart.reshape(X.shape), of_worst, converted)
+    kinds = [quiet[kind].reshape(X.shape) for kind in ("steady", "steady apart", "deviation") if kind in quiet]
+    likely = Likely(*kinds) if kinds else None
+    return OutputBounds(bound.reshape(X.shape), exact.reshape(X.shape), apart.reshape(X.shape), of_worst, converted, likely)

@@ -35,6 +35,16 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
+class Likely:
+    """|computed - z| <= steady + |M| and |computed - exact| <= apart + |M|, M a martingale whose increments are bounded by numbers the squares of
+    which add up to at most deviation^2. (1, *shape) each."""
+
+    steady: Array
+    apart: Array
+    deviation: Array
+
+
+@dataclass(frozen=True, slots=True)
 class Functional:
     """A linear functional of one output: `rows` is (R, *shape of the value), `value` its name.
 
@@ -57,6 +67,7 @@ class ErrorBound:
     converted:     the part of `outputs` that constants and inputs which deviate from the start have (regions), same shapes.
     lost:          where finiteness was lost, by case; None if nowhere.
     exact, apart:  bounds of |exact - z| and of |computed - exact|, both of this very problem; empty if the engine cannot tell.
+    likely:        what is known of roundings of mean zero, by output; empty if the engine cannot tell.
     """
 
     guarantee: Guarantee
@@ -69,3 +80,4 @@ class ErrorBound:
     lost: tuple[Lost | None, ...] = ()
     exact: dict[str, Array] = field(default_factory=dict)
     apart: dict[str, Array] = field(default_factory=dict)
+    likely: dict[str, Likely] = field(default_factory=dict)

@@ -10,6 +10,8 @@ import numpy.typing as npt
 from certify.number.upward import UNIT_ROUNDOFF, Array, inflate
 from certify.semantics.contract import Linearization, of_cases
 
+_UNDERFLOWN = 2.0**-1000  # more than all squares of one walk's step that underflow may lack, below 2^50 elements
+
 
 def cut(linear: Linearization, modulus: Array) -> Linearization:
     """The same step with L = 0 and the whole variation as remainder at the elements where that is smaller."""
@@ -74,6 +76,14 @@ def _weighed(flat: Array, weights: Array) -> Array:
     if some:
         lost |= ((flat > 0.0) & infinite).any(axis=1)
     return np.where(lost, np.inf, finite)
+
+
+def squares(a: Array, sigma: Array) -> Array:
+    """Upper bound of sum (a sigma)^2 per row; sigma finite, (1 or rows, *shape)."""
+    flat = (np.abs(a) * np.broadcast_to(sigma, (sigma.shape[0], *a.shape[1:]))).reshape(a.shape[0], -1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = inflate(np.einsum("ri,ri->r", flat, flat), flat.shape[1] + 3)
+    return np.where(np.isnan(found), np.inf, found + _UNDERFLOWN)
 
 
 def unit_rows(shape: tuple[int, ...], entries: Sequence[tuple[npt.NDArray[np.intp], float]]) -> Callable[[int, int], Array]:

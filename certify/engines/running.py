@@ -21,6 +21,7 @@ from certify.number.enclosure import Enclosure
 from certify.number.formats import Format
 from certify.number.rounding import ulp
 from certify.number.upward import Array, add_up, down, lift
+from certify.semantics.contract import Operands, Radii
 
 
 class _Quanta(Sequence[Array]):
@@ -112,12 +113,16 @@ class State:
         defect = self.problem.defects.get(step.output, 0.0)
         magnitude = self.magnitude(step, add_up(Y.mag, modulus, defect))
         quanta = _Quanta(self, step.operands)
-        beta = step.rule.rounding(X, r, step.arithmetic, magnitude, quanta, **self.problem.told(step))
+        beta = self.born(step, X, r, magnitude, quanta)
         exact = step.rule.quantum(quanta, **step.attributes)
         # What is stored is within beta of the exact result: a long sum may end up in the binade below it.
         smallest = np.maximum(down(down(down(Y.mig - modulus) - defect) - beta), 0.0)
         self.quanta[step.output] = _stored_quantum(step.arithmetic.storage, smallest, exact)
         return lift(beta)
+
+    def born(self, step: Step, X: Operands, r: Radii, magnitude: Array, quanta: Sequence[Array]) -> Array:
+        """What the step's rule says of its kernel's rounding."""
+        return step.rule.rounding(X, r, step.arithmetic, magnitude, quanta, **self.problem.told(step))
 
     def contaminated(self, step: Step) -> npt.NDArray[np.bool_] | None:
         """Where the result may be NaN or infinite because an operand may be, (cases or 1, ...) against the result; None: nowhere.

@@ -28,22 +28,19 @@ w_k = L_k w_parents + (within 2 rho_k) + (within beta_k), shifts and defects can
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from certify.analysis.problem import Problem, Step
-from certify.engines.contract import Functional, Progress
-from certify.engines.multipliers import cut, dot_rows, gamma_bound, times, unit_rows, weigh
-from certify.engines.parallel import in_order
-from certify.engines.running import State
-from certify.number.enclosure import Enclosure
-from certify.number.upward import Array, add_up, inflate, lift
-from certify.semantics.contract import Cases, Linearization, Operands, Radii, of_cases
+from certify.engines.contract import Progress
+from certify.engines.fluctuation import Fluctuating
+from certify.engines.functionals import System
+from certify.engines.multipliers import cut, gamma_bound, times
+from certify.number.upward import Array, add_up, lift
+from certify.semantics.contract import Linearization, Operands, Radii
 
-ROW_ELEMENTS = 1_000_000  # float64 entries of one block of rows: 8 MB, near what caches hold
 ELEMENT, TERM = 6.0, 0.04  # nanoseconds of an element of a pulled row, and of each product in it, on one processor of 2020
 WORK_LIMIT = 4e10  # nominal nanoseconds spent on refining tubes, a case
 WORTH = 0.125  # a smaller share of a value's tubes is not worth refining: the others stay wide
@@ -52,46 +49,23 @@ LOOSE, SWELL = 0.02, 0.05  # a tube above this share of the values, if it swells
 
 
 @dataclass
-class Sweep:
-    """The state of one case: what running error analysis knows, plus linear maps, centres, spreads and noise.
+class Sweep(System):
+    """A system that is set up step by step, and tubes that are refined by its functionals on the way.
 
     curtailed: some tubes that were worth refining were not, for that was too much work.
     """
 
-    problem: Problem
-    state: State
-    maps: dict[str, Linearization] = field(default_factory=dict)
-    centres: dict[str, Array] = field(default_factory=dict)
-    noise: dict[str, Array] = field(default_factory=dict)
-    quiet: dict[str, Array] = field(default_factory=dict)
-    work: dict[str, float] = field(default_factory=dict)
     refined: dict[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
-    spent: float = 0.0
     curtailed: bool = False
-    lost: float = 2.0**-1020
 
     def __post_init__(self) -> None:
-        self.lost *= max(map(_largest, self.problem.values.values()), default=1.0)
+        super().__post_init__()
         self._ahead: dict[str, tuple[Linearization, Radii]] = {}
-        self.steps = {step.output: step for step in self.problem.steps}
         self.fan_out: dict[str, int] = {}
         for step in self.problem.steps:
             for name in step.operands:
                 if name is not None:
                     self.fan_out[name] = self.fan_out.get(name, 0) + 1
-
-    def spread(self, name: str | None) -> Array | None:
-        """|w| = |e - d| <= tube + |d|; None where exactly zero."""
-        if name is None:
-            return None
-        tube, centre = self.state.tubes.get(name), self.centres.get(name)
-        if tube is None or centre is None:
-            return tube
-        return add_up(tube, np.abs(centre))
-
-    def given_noise(self, name: str) -> Array:
-        """|w| of an input or a constant that deviates before any operation."""
-        return self.problem.radii[name]
 
     def enter(self, step: Step, limit: float) -> None:
         """Linear map, rounding, noise and tube of one more step.
@@ -177,140 +151,6 @@ class Sweep:
         self.centres[step.output] = np.array(np.broadcast_to(pushed + linear.shift, self.problem.values[step.output].shape))
         return times(gamma, add_up(size, np.abs(linear.shift)))
 
-    def ancestors(self, target: str) -> list[str]:
-        """Step outputs that `target` depends on through deviations, in reverse topological order, itself first."""
-        needed = {target}
-        order = []
-        for step in reversed(self.problem.steps):
-            if step.output in needed:
-                order.append(step.output)
-                if step.output in self.maps:
-                    needed.update(name for name in step.operands if name is not None and name in self.state.tubes)
-        return order
-
-    def bound(self, functional: Functional, parts: dict[str, Array] | None = None, quiet: dict[str, Array] | None = None) -> Array:
-        """Upper bound of |<row, e>| per row; with `parts`, each step's share is added to parts[step output] (rows,).
-
-        With `quiet`, upper bounds of |<row, exact - z>| and |<row, computed - exact>| go to quiet["exact"] and quiet["apart"].
-        """
-        rows = functional.rows
-        return self._blocks(functional.value, rows.shape[0], lambda start, stop: rows[start:stop], parts, quiet)
-
-    def units(
-        self, name: str, index: npt.NDArray[np.intp], parts: dict[str, Array] | None = None, quiet: dict[str, Array] | None = None
-    ) -> Array:
-        """Upper bound of |e_i| for each flat element i of `index` of the value; `parts`, `quiet` as in `bound`."""
-        return self._blocks(name, index.size, unit_rows(self.problem.values[name].shape[1:], [(index, 1.0)]), parts, quiet)
-
-    def differences(self, name: str, index: npt.NDArray[np.intp], other: npt.NDArray[np.intp]) -> Array:
-        """Upper bound of |e_i - e_j| for each pair of flat elements i of `index`, j of `other`, i != j."""
-        return self._blocks(name, index.size, unit_rows(self.problem.values[name].shape[1:], [(index, 1.0), (other, -1.0)]), None, None)
-
-    def _blocks(
-        self,
-        target: str,
-        count: int,
-        rows: Callable[[int, int], Array],
-        parts: dict[str, Array] | None,
-        quiet: dict[str, Array] | None,
-    ) -> Array:
-        """`count` functionals of one value, a block of them at a time; rows(start, stop) makes a block."""
-        order = self.ancestors(target)
-        lost = self.underflow(order)
-        widest = max((self.problem.values[name].lo[0].size for name in order), default=1)
-        block = max(1, ROW_ELEMENTS // max(1, widest))
-
-        def walk(start: int) -> tuple[Array, dict[str, Array], dict[str, Array]]:
-            shares, silent = dict[str, Array](), dict[str, Array]()
-            asked = rows(start, min(start + block, count))
-            middle, doubt = self.centre_of(target, asked)
-            spread = self.walk(order, lost, target, asked, shares, None if quiet is None else silent)
-            if quiet is not None:
-                silent["exact"] = add_up(silent["exact"], np.abs(middle), doubt)
-            return add_up(spread, np.abs(middle), doubt), shares, silent
-
-        total = np.zeros(count)
-        starts = range(0, count, block)
-        for start, (found, shares, silent) in zip(starts, in_order(walk, starts), strict=True):
-            total[start : start + found.size] = found
-            _place(parts, shares, start, count)
-            _place(quiet, silent, start, count)
-        self.spent += count * self.row_work(order)
-        return total
-
-    def row_work(self, order: list[str]) -> float:
-        """Nominal nanoseconds of one functional's walk through the steps in `order`."""
-        return sum(self.work.get(name, 0.0) for name in order)
-
-    def centre_of(self, target: str, rows: Array, cases: Cases | None = None) -> tuple[Array, Array]:
-        """<row, d> for each row as float64 computes it, and how far that may be off; cases as in `walk`."""
-        centre = self.centres.get(target)
-        if centre is None:
-            return np.zeros(rows.shape[0]), np.zeros(rows.shape[0])
-        centre = centre if cases is None else of_cases(centre, cases)
-        flat = rows.reshape(rows.shape[0], -1)
-        middle, size = dot_rows(flat, centre), dot_rows(np.abs(flat), np.abs(centre))
-        return middle, times(gamma_bound(flat.shape[1]), inflate(size, flat.shape[1]))
-
-    def walk(
-        self,
-        order: list[str],
-        lost: float,
-        target: str,
-        rows: Array,
-        shares: dict[str, Array],
-        quiet: dict[str, Array] | None,
-        cases: Cases | None = None,
-    ) -> Array:
-        """Upper bound of |<row, e - d>| per row; shares and quiet as in `bound`.
-
-        Of many cases, row i speaks of case i, or of cases[i]; the latter where every map in `order` has a `pull_of`.
-        """
-        silent = total = np.full(rows.shape[0], lost)
-        between = 2.0 * total
-
-        def chosen(x: Array) -> Array:
-            return x if cases is None else of_cases(x, cases)
-
-        for name, a in self.multipliers(order, target, rows, cases):
-            if name not in self.steps:  # an input or a constant that deviates before any operation
-                (share,) = weigh(a, lift(chosen(self.given_noise(name))))
-                total, silent, between = add_up(total, share), add_up(silent, share), add_up(between, share, share)
-            else:
-                share, *rest = weigh(a, chosen(self.noise[name]), *(() if quiet is None else (chosen(self.quiet[name]),)))
-                total = add_up(total, share)
-                if quiet is not None:
-                    silent, between = add_up(silent, rest[0]), add_up(between, share, rest[0])
-            shares[name] = share
-        if quiet is not None:
-            quiet |= {"exact": silent, "apart": between}
-        return total
-
-    def multipliers(self, order: list[str], target: str, rows: Array, cases: Cases | None = None) -> Iterator[tuple[str, Array]]:
-        """a_k of each value that functionals of `target` reach: steps in `order` (as `ancestors`), then what no step computes."""
-        reached = {target: rows}
-        for name in order:
-            a = reached.pop(name, None)
-            if a is None:
-                continue
-            yield name, a
-            linear = self.maps.get(name)
-            if linear is None:
-                continue
-            with np.errstate(invalid="ignore", over="ignore"):
-                parts = linear.pull(a) if cases is None or linear.pull_of is None else linear.pull_of(a, cases)
-                for operand, part in zip(self.steps[name].operands, parts, strict=False):
-                    if operand is not None and part is not None and operand in self.state.tubes:
-                        reached[operand] = reached[operand] + part if operand in reached else part
-        yield from reached.items()
-
-    def underflow(self, order: list[str]) -> float:
-        """What multipliers of the steps in `order` may lack by underflow, against finite spreads (see above)."""
-        names = dict.fromkeys(name for output in order if output in self.maps for name in self.steps[output].operands)
-        spreads = (spread for name in names if (spread := self.spread(name)) is not None)
-        reached = sum((float(np.sum(spread, where=np.isfinite(spread))) for spread in spreads), 0.0)
-        return float(inflate(np.asarray(self.lost * (len(order) + reached)), 64)) * 2.0
-
     def prepare(self, step: Step, limit: float) -> None:
         """Refine the tubes of a nonlinear step's operands before it is entered, where its remainder would matter."""
         X, r = self.state.operands(step)
@@ -354,22 +194,6 @@ class Sweep:
         return np.asarray((linear.radius + np.abs(linear.shift)) > NEGLIGIBLE * np.where(np.isfinite(born), born, 0.0))
 
 
-def _place(whole: dict[str, Array] | None, part: dict[str, Array], start: int, count: int) -> None:
-    """Write what a block of rows found into arrays of all `count` rows."""
-    if whole is not None:
-        for name, share in part.items():
-            whole.setdefault(name, np.zeros(count))[start : start + share.size] = share
-
-
-def _largest(X: Enclosure) -> float:
-    """The largest finite magnitude, at least 1."""
-    largest = 1.0
-    for x in (X.lo,) if X.lo is X.hi else (X.lo, X.hi):
-        ends = max(-float(x.min(initial=0.0)), float(x.max(initial=0.0)))
-        largest = max(largest, ends if np.isfinite(ends) else float(np.max(np.abs(x), initial=1.0, where=np.isfinite(x))))
-    return largest
-
-
 def sweep(
     problem: Problem,
     rounding: bool = True,
@@ -379,7 +203,7 @@ def sweep(
 ) -> Sweep:
     """Tubes of one case, refined at every nonlinearity's input while work lasts, and as long as the outputs' functionals are within
     their limit: refined tubes that no functional ends in gain nothing."""
-    result = Sweep(problem, State(problem, rounding))
+    result = Sweep(problem, Fluctuating(problem, rounding))
     rows, walked = largest_output(problem), 0.0
     for i, step in enumerate(problem.steps):
         limit = work_limit if rows * walked <= output_limit else 0.0

@@ -11,8 +11,9 @@ from certify.number.formats import Format
 from certify.number.rounding import half_ulp, round_to, rounding_error, ulp
 from certify.number.upward import Array, add_up, inflate, lift
 from certify.profiles.elementary import Accuracies
+from certify.profiles.independent import Independent, deviation_of, unstored
 from certify.profiles.order import Order
-from certify.profiles.summation import ordered_error, summation_error, terms_of
+from certify.profiles.summation import Terms, ordered_error, summation_error, terms_of
 from certify.semantics.contract import PartialSums
 
 
@@ -108,12 +109,30 @@ class NearestArithmetic:
 
     def sum(self, n: int, magnitude: Array, total: Array, largest: Array, nonzero: Array | None = None) -> Array:
         """Terms that the accumulator does not hold are rounded on entry; integers (no format among the operands) may be such."""
-        held = bool(self.operands) and all(self.accumulator.contains(format) for format in self.operands)
-        leaves = terms_of(n, magnitude, total, largest, 0.0, "exact" if held else "rounded", nonzero)
-        if n <= 1 and held and all(self.storage.contains(format) for format in self.operands):
+        leaves = self._sum_of(n, magnitude, total, largest, nonzero)
+        if leaves is None:
             return np.zeros(np.broadcast_shapes(np.shape(magnitude), np.shape(total)))
-        summed = summation_error(leaves, self.accumulator, self.order)
-        return self._store(np.minimum(leaves.total, leaves.magnitude), summed, self.accumulator)
+        return self._store(*self._summed(leaves), self.accumulator)
+
+    def sum_leaves(
+        self, n: int, magnitude: Array, total: Array, largest: Array, nonzero: Array | None = None
+    ) -> tuple[Array, Array | None]:
+        """`sum`, and how far its individual roundings carry it (`Independent`)."""
+        leaves = self._sum_of(n, magnitude, total, largest, nonzero)
+        if leaves is None:
+            return self.sum(n, magnitude, total, largest, nonzero), np.zeros(())
+        reached, summed = self._summed(leaves)
+        return self._store(reached, summed, self.accumulator), deviation_of(self, leaves, reached, summed, 0.0)
+
+    def _sum_of(self, n: int, magnitude: Array, total: Array, largest: Array, nonzero: Array | None) -> Terms | None:
+        """The terms; None where they are one, which is stored as it is."""
+        held = bool(self.operands) and all(self.accumulator.contains(format) for format in self.operands)
+        if n <= 1 and held and all(self.storage.contains(format) for format in self.operands):
+            return None
+        return terms_of(n, magnitude, total, largest, 0.0, "exact" if held else "rounded", nonzero)
+
+    def _summed(self, leaves: Terms) -> tuple[Array, Array]:
+        return np.minimum(leaves.total, leaves.magnitude), summation_error(leaves, self.accumulator, self.order)
 
     def dot(
         self,
@@ -130,6 +149,36 @@ class NearestArithmetic:
 
         Addends that it does not hold are rounded on entry, and may then be larger by that.
         """
+        _, reached, off, _ = self._dotted(n, magnitude, total, largest, addend, nonzero, partial, addends)
+        return self._store(reached, off, self.accumulator)
+
+    def dot_leaves(
+        self,
+        n: int,
+        magnitude: Array,
+        total: Array,
+        largest: Array,
+        addend: Array | float = 0.0,
+        nonzero: Array | None = None,
+        partial: PartialSums | None = None,
+        addends: int = 1,
+    ) -> tuple[Array, Array | None]:
+        """`dot`, and how far its individual roundings carry it (`Independent`)."""
+        leaves, reached, off, entry = self._dotted(n, magnitude, total, largest, addend, nonzero, partial, addends)
+        return self._store(reached, off, self.accumulator), deviation_of(self, leaves, reached, off, entry)
+
+    def _dotted(
+        self,
+        n: int,
+        magnitude: Array,
+        total: Array,
+        largest: Array,
+        addend: Array | float,
+        nonzero: Array | None,
+        partial: PartialSums | None,
+        addends: int,
+    ) -> tuple[Terms, Array, Array, Array | float]:
+        """The leaves, what the result is at most, what it is off by before it is stored, and what addends are off by on entry."""
         addend = np.asarray(addend, dtype=np.float64)
         entry: Array | float = 0.0
         if addend.any() and not all(self.accumulator.contains(format) for format in self.operands):
@@ -137,7 +186,13 @@ class NearestArithmetic:
         leaves = terms_of(n, magnitude, add_up(total, entry), largest, add_up(addend, entry), self.product(), nonzero, addends)
         summed = ordered_error(leaves, self.accumulator, self.order, partial if addends == 1 else None)
         size = leaves.magnitude if leaves.addend is None else add_up(leaves.magnitude, leaves.addend)
-        return self._store(np.minimum(leaves.total, size), add_up(summed, entry), self.accumulator)
+        return leaves, np.minimum(leaves.total, size), add_up(summed, entry), entry
+
+    def independent(self) -> Independent | None:
+        """Its roundings one by one; None where a format flushes subnormals, which does not round to nearest."""
+        if not all(format.subnormals for format in (self.storage, self.compute, self.accumulator)):
+            return None
+        return Independent(self, unstored(self))
 
     def product(self) -> str:
         """Whether products of the first two operands are "exact", "underflow" or "rounded" in the accumulator."""

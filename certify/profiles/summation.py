@@ -174,18 +174,18 @@ def _known_blocks(terms: Terms, format: Format, size: int, partial: PartialSums)
 
 def _error(terms: Terms, format: Format, order: Order) -> Array:
     with np.errstate(over="ignore", invalid="ignore"):
-        tree = _Tree(terms, format)
+        tree = Tree(terms, format)
         bound = _blocked(tree, tree.m, 1)
         extra = terms.added
         if order.kind == "blocked" and order.block < terms.n:
             blocks = min(-(-terms.n // order.block) + extra, int(np.max(tree.m, initial=1.0)))
             bound = np.minimum(bound, _blocked(tree, np.minimum(tree.m, order.block + extra), max(blocks, 1)))
         if order.kind == "pairwise":
-            bound = np.minimum(bound, _levels(tree, _bits(terms.n) + extra))
+            bound = np.minimum(bound, _levels(tree, bits_of(terms.n) + extra))
     return np.where(np.isfinite(tree.absolute) & ~np.isnan(bound), inflate(bound, 400), np.inf)
 
 
-class _Tree:
+class Tree:
     """The quantities of the module's docstring that do not depend on the order."""
 
     def __init__(self, terms: Terms, format: Format) -> None:
@@ -226,18 +226,18 @@ class _Tree:
         return np.asarray(limit > self.format.max)
 
 
-def _bits(n: Array | int) -> int:
+def bits_of(n: Array | int) -> int:
     """ceil(log2 n) for the largest n."""
     return (int(np.max(n, initial=1)) - 1).bit_length()
 
 
-def _capped(reach: Array, format: Format) -> Array:
+def capped(reach: Array, format: Format) -> Array:
     """h(reach); a reach beyond the largest number is refused elsewhere, by its smaller companion j t^."""
     return addition_error(np.minimum(reach, format.max), format)
 
 
-def _chain(count: Array | int, unit: Array | None, cap: Array, format: Format) -> Array:
-    """Upper bound of sum_{j=2..count} min(cap, h(j unit)), one binade of j unit at a time; count >= 1.
+def chain(count: Array | int, unit: Array | None, cap: Array, format: Format, squares: bool = False) -> Array:
+    """Upper bound of sum_{j=2..count} min(cap, h(j unit)), or of the sum of squares, one binade of j unit at a time; count >= 1.
 
     With unit = s 2^e, 1 <= s < 2, the j with 2^i <= j s < 2^(i+1) end at ceil(2^(i+1)/s) - 1; float64 division cannot
     carry the quotient past an integer, so that the computed end is never too large, and a j put into the next binade
@@ -249,8 +249,9 @@ def _chain(count: Array | int, unit: Array | None, cap: Array, format: Format) -
     most = int(np.max(count, initial=1.0))
     if most == 1:
         return np.zeros_like(cap)
+    power_of = 2 if squares else 1
     if unit is None:
-        return np.asarray(additions * cap)
+        return np.asarray(additions * cap**power_of)
     first = ufp(unit)
     s = np.where(unit > 0.0, unit / np.where(first > 0.0, first, 1.0), 1.0)
     covered = np.ones_like(s)
@@ -261,14 +262,14 @@ def _chain(count: Array | int, unit: Array | None, cap: Array, format: Format) -
         number = end - covered  # ends never decrease with i, and the first is at least 1
         power = first * 2.0**i
         each = np.where(power > format.smallest_normal, format.unit_roundoff * power, 0.0)
-        whole = np.minimum(cap, each)
-        at_power = np.where(aligned & (number >= 1.0), whole - np.minimum(cap, 0.5 * each), 0.0)
+        whole = np.minimum(cap, each) ** power_of
+        at_power = np.where(aligned & (number >= 1.0), whole - np.minimum(cap, 0.5 * each) ** power_of, 0.0)
         cost = cost + (number * whole - at_power)
         covered = end
     return cost
 
 
-def _blocked(tree: _Tree, inside: Array, blocks: int) -> Array:
+def _blocked(tree: Tree, inside: Array, blocks: int) -> Array:
     """Blocks of at most `inside` leaves in any order, then the block sums in any order ("any": one block).
 
     Inside: theorem 2 per block, summed over blocks, or (1) with growth. Outside: K block sums are numbers of the format
@@ -277,18 +278,18 @@ def _blocked(tree: _Tree, inside: Array, blocks: int) -> Array:
     gamma = tree.theorem(inside) + tree.v
     growth = gamma + (tree.theorem(float(blocks)) * (1.0 + gamma) if blocks > 1 else 0.0)
     reach = tree.reach(growth)
-    unit = tree.unit(_bits(inside) + _bits(blocks))
-    cap = _capped(reach, tree.format)
+    unit = tree.unit(bits_of(inside) + bits_of(blocks))
+    cap = capped(reach, tree.format)
     theorem = tree.theorem(inside) * tree.absolute + (tree.v * tree.products if tree.v else 0.0) + tree.lost
-    nodes = np.minimum((tree.m - 1) * cap, blocks * _chain(inside, unit, cap, tree.format))
+    nodes = np.minimum((tree.m - 1) * cap, blocks * chain(inside, unit, cap, tree.format))
     bound = np.minimum(theorem, tree.leaf_errors + nodes)
     if blocks > 1:
         sums = tree.theorem(float(blocks)) * (1.0 + gamma) * tree.absolute
-        bound = bound + np.minimum(sums, _chain(blocks, None if unit is None else inside * unit, cap, tree.format))
+        bound = bound + np.minimum(sums, chain(blocks, None if unit is None else inside * unit, cap, tree.format))
     return np.where(tree.overflow(reach, unit, inside * blocks) | (tree.leaf_errors == np.inf), np.inf, bound)
 
 
-def _levels(tree: _Tree, height: int) -> Array:
+def _levels(tree: Tree, height: int) -> Array:
     """A tree of the given height: depth d has at most 2^d nodes of at most 2^(height - d) leaves each.
 
     The nodes of one depth have disjoint leaves: their exact results have absolute sum at most (1 + v)(1 + u)^(height - d - 1) A,
@@ -297,7 +298,7 @@ def _levels(tree: _Tree, height: int) -> Array:
     growth = math.expm1((height + 1) * tree.u) * (1.0 + 2.0**-50)
     reach = tree.reach(growth)
     unit = tree.unit(height)
-    cap = _capped(reach, tree.format)
+    cap = capped(reach, tree.format)
     bound = tree.leaf_errors
     for depth in range(height):
         together = tree.u * (1.0 + tree.v) * (1.0 + tree.u) ** (height - depth - 1) * tree.absolute

@@ -10,7 +10,7 @@ a subnormal factor is taken as emin, whatever its size.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from certify.number.upward import Array, add_up, inflate, lift
 from certify.profiles.arithmetic import NearestArithmetic
 from certify.profiles.contract import Profile
 from certify.profiles.elementary import Accuracies
+from certify.profiles.independent import Independent, unstored
 from certify.profiles.nearest import CONTRACTIONS, NearestProfile, stored_format
 from certify.profiles.order import Order
 from certify.semantics.contract import Arithmetic, PartialSums
@@ -155,6 +156,10 @@ class TensorCoreArithmetic:
 
     def convert(self, magnitude: Array) -> Array:
         return self.nearest.convert(magnitude)
+
+    def independent(self) -> Independent | None:
+        """Truncation is no rounding of mean zero; storing the fp32 result is."""
+        return Independent(self, self if self.storage.contains(_FP32) else replace(self, nearest=unstored(self.nearest)))
 
 
 def _ramp(blocks: int, cap: Array, step: Array, offset: Array) -> Array:

@@ -105,6 +105,7 @@ class PartialSums(Protocol):
 class Arithmetic(Protocol):
     """A profile bound to one step: its storage, accumulator and inner formats, and its order of summation.
 
+    An arithmetic may further have `independent() -> Roundings | None`, its roundings one by one; None, or no such word: nothing is known.
     Every verb returns an upper bound of the error of the **delivered** result, the final rounding into storage
     included, elementwise; inf where the result may overflow. Magnitudes are upper bounds over all computed operands.
     """
@@ -188,6 +189,21 @@ class Arithmetic(Protocol):
         ...
 
 
+class Roundings(Arithmetic, Protocol):
+    """The same arithmetic, which takes note of how far a sum's individual roundings carry it.
+
+    unstored: the kernel, which leaves its result in its own format. deviation: of the last `sum` or `dot` asked for, sqrt(sum c^2) with c
+    the largest size of each of its roundings, the store's included; None where some are no roundings of mean zero.
+    """
+
+    unstored: Arithmetic
+    deviation: Array | None
+
+    def store(self, magnitude: Array) -> Array:
+        """The error of storing a number of the kernel's own format that is at most `magnitude`."""
+        ...
+
+
 class Rule(Protocol):
     """One operator's semantics from opset `since` of `domain`. The promises below are what tests/laws checks."""
 
@@ -209,6 +225,9 @@ class Rule(Protocol):
     # the way from x to x + d, and every multiplier a there is a matrix S with a.(f(x + d) - f(x)) = a.(S d), and S^T a lies in pull(A)
     # for every A that holds a; A is (rows, *shape), row i of case i, and None stands where r is None. None: not for these operands.
     # And `basic`: its kernel is one basic operation, or a copy that is stored (`Arithmetic.delivered`).
+    # And `errors(**attributes) -> str | None`, which roundings its kernel does: "one", a basic operation on each element of the result;
+    # "own", those of the one `sum` or `dot` that `rounding` asks for, each of one element of the result; "stored", the kernel errs in any
+    # way in its own format and then stores each element once. None, or no such word: nothing is known.
     # And `floor(arithmetic, least, same, Y, **attributes)`: with least[i] at most every element of operand i, exact or computed
     # (analysis/floors), a number at most every element of the result, exact or computed; `same`: all operands are one value; Y encloses
     # the exact result. A rule with `heeds_floor` may be given the keyword `floors`, such a number for each operand: what its verbs say

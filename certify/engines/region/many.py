@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from certify.analysis.problem import Problem, Step
+from certify.engines.functionals import ROW_ELEMENTS
 from certify.engines.multipliers import unit_rows
 from certify.engines.parallel import in_order
 from certify.engines.running import State
-from certify.engines.sweep import ROW_ELEMENTS, Sweep
+from certify.engines.sweep import Sweep
 from certify.number.enclosure import Enclosure, intersect
 from certify.number.upward import Array, add_up, down, lift, up
 

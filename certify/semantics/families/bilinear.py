@@ -123,6 +123,10 @@ class Bilinear:
         """Elementwise, the kernel is one multiplication."""
         return self.pointwise
 
+    def errors(self, **attributes: Any) -> str | None:
+        """As `Rule.errors`: alpha rounds operands, which many elements of the result share."""
+        return "one" if self.pointwise else "own" if self._factors(attributes) == (1.0, 1.0) else "stored"
+
     def _factors(self, attributes: dict[str, Any]) -> tuple[float, float]:
         return (1.0, 1.0) if self.scale is None else self.scale(attributes)
 

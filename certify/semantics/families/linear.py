@@ -45,6 +45,7 @@ class Linear:
     divisor:   quantum, the power of two that divides the result; None claims nothing.
     adds:      True if kernels only add elements up, and at most divide by their number: what is not negative stays so.
     basic: True if the kernel is one addition, or one subtraction.
+    rounds: what `Rule.errors` says of a kernel that is not one operation.
     infinities: "points" for a sum in which one infinite term (a mask) is the result, whatever is added to it.
     """
 
@@ -66,6 +67,7 @@ class Linear:
     infinities: str = "none"
     adds: bool = False
     basic: bool = False
+    rounds: str | None = None
 
     def value(self, *x: Any, **attributes: Any) -> Any:
         """L x."""
@@ -166,6 +168,10 @@ class Linear:
         born = self.kernel(arithmetic, Sizes(operands, magnitude, quantum, terms), **attributes)
         masked = self._masked(given)
         return born if masked is None else np.where(np.isinf(masked), 0.0, born)  # infinity plus a finite number rounds to itself
+
+    def errors(self, **attributes: Any) -> str | None:
+        """As `Rule.errors`."""
+        return "one" if self.basic else self.rounds
 
     def floor(self, arithmetic: Arithmetic, least: Sequence[float], same: bool, Y: Enclosure, /, **attributes: Any) -> float:
         """Sums of non-negative numbers are not negative in any order; a single addition is at least the floors' sum, rounded."""

@@ -104,6 +104,10 @@ class Pointwise:
         """A selection stores what it copied."""
         return self.born in (selection, multiplication)
 
+    def errors(self, **attributes: Any) -> str | None:
+        """As `Rule.errors`: one multiplication, or a function whose result is stored."""
+        return "one" if self.born is multiplication else "stored" if self.born is elementary else None
+
     def enclose(self, X: Operands, **attributes: Any) -> Enclosure:
         """The range of phi over X; the limits of phi where X leaves its domain or touches a singularity."""
         phi, x = self.function(**attributes), _operand(X)

@@ -234,6 +234,10 @@ class Softmax:
         part = _Part(self, x.map(group.split), group.split(r[0]))
         return np.asarray(group.join(part.modulus()))
 
+    def errors(self, **attributes: Any) -> str:
+        """As `Rule.errors`."""
+        return "stored"
+
     def rounding(
         self,
         X: Operands,

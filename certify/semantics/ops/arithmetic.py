@@ -231,6 +231,7 @@ def _sum(since: int, kernel: Callable[..., Array] = _sum_rounding, domain: str =
         domain=domain,
         pointwise=True,
         adds=True,
+        rounds=None if domain else "stored",
     )
 
 
@@ -252,6 +253,7 @@ register(
             _variadic_mean_rounding,
             pointwise=True,
             adds=True,
+            rounds="stored",
         )
         for since in (8, 13)
     ),

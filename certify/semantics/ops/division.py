@@ -84,6 +84,10 @@ class Quotient:
     basic: bool = True
     heeds_floor: bool = True
 
+    def errors(self, **_: Any) -> str:
+        """As `Rule.errors`."""
+        return "one"
+
     def value(self, *x: Any, **_: Any) -> Any:
         rank = max(v.ndim for v in x)
         a, b = (align(v, rank) for v in x)

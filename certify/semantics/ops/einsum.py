@@ -237,6 +237,10 @@ class Einsum:
     def modulus(self, X: Operands, r: Radii, **attributes: Any) -> Array:
         return self._rule(X).modulus(X, r, **attributes)
 
+    def errors(self, **attributes: Any) -> str:
+        """As `Rule.errors`: one sum, or one dot product, for each element."""
+        return "own"
+
     def rounding(
         self, X: Operands, r: Radii, arithmetic: Arithmetic, magnitude: Array, quantum: Sequence[Array | float], **attributes: Any
     ) -> Array:

@@ -129,11 +129,13 @@ def _window_sum_rounding(arithmetic: Arithmetic, sizes: Sizes, **attributes: Any
 
 register(
     *(
-        Linear("AveragePool", since, ("X",), _average, _average, _average_back, _average_extent, _average_rounding, adds=True)
+        Linear(
+            "AveragePool", since, ("X",), _average, _average, _average_back, _average_extent, _average_rounding, adds=True, rounds="stored"
+        )
         for since in (1, 7, 10, 11, 19, 22)
     ),
     *(
-        Linear("GlobalAveragePool", since, ("X",), _whole, _whole, _whole_back, _whole_extent, _whole_rounding, adds=True)
+        Linear("GlobalAveragePool", since, ("X",), _whole, _whole, _whole_back, _whole_extent, _whole_rounding, adds=True, rounds="stored")
         for since in (1, 22)
     ),
     Linear(

@@ -181,6 +181,7 @@ register(
             _sum_rounding,
             divisor=_sum_quantum,
             adds=True,
+            rounds="own",
             static=frozenset({"axes"}) if since >= 13 else frozenset(),
         )
         for since in (1, 11, 13)
@@ -196,6 +197,7 @@ register(
             _extent,
             _mean_rounding,
             adds=True,
+            rounds="stored",
             static=frozenset({"axes"}) if since >= 18 else frozenset(),
         )
         for since in (1, 11, 13, 18)

@@ -1,0 +1,69 @@
+"""What is born at a step, in two parts: worst case, and roundings of which nothing is assumed but that each has mean zero.
+
+With eps_1, eps_2, ... the roundings of a run in the order in which it does them, the assumption is E[eps_j | eps_1 ... eps_(j-1)] = 0
+(Connolly, Higham & Mary 2021, model 4.7; elements are computed one after another). What a step adds to element i is then
+
+    (within bias_i) + (a sum of such roundings, of no other element, each at most c_ij), sigma_i^2 = sum_j c_ij^2,
+
+and sigma_i <= beta_i may always be taken: a sum of mean zero given all before, at most beta in size, is sub-Gaussian with proxy beta^2 as
+well (Hoeffding 1963, (4.16)). docs/probabilistic.md has the rest of the proof.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from certify.analysis.problem import Step
+from certify.engines.running import State
+from certify.number.upward import Array, add_up, lift
+from certify.semantics.contract import Operands, Radii, Roundings
+
+
+def quantile(claims: int, eta: float) -> float:
+    """lambda with 2 claims exp(-lambda^2 / 2) <= eta: by Azuma's inequality |sum a eps| <= lambda sqrt(sum a^2 c^2) in all of so many
+    claims, but for a probability of at most eta."""
+    return math.sqrt(2.0 * (math.log(2.0 * max(claims, 1)) - math.log(eta))) * (1.0 + 1e-12)
+
+
+@dataclass
+class Fluctuating(State):
+    """A forward pass that also keeps both parts of each step's rounding. bias, sigma: (1, *shape) by step; a sigma of 0 is left out."""
+
+    bias: dict[str, Array] = field(default_factory=dict)
+    sigma: dict[str, Array] = field(default_factory=dict)
+
+    def born(self, step: Step, X: Operands, r: Radii, magnitude: Array, quanta: Any) -> Array:
+        """As `State.born`, with a note of its parts."""
+        told = self.problem.told(step)
+        errors = getattr(step.rule, "errors", None)
+        kind = None if errors is None else errors(**step.attributes)
+        independent = None if kind is None else getattr(step.arithmetic, "independent", None)
+        roundings: Roundings | None = None if independent is None else independent()
+        self.sigma.pop(step.output, None)
+        if roundings is None:
+            beta = step.rule.rounding(X, r, step.arithmetic, magnitude, quanta, **told)
+            return self._split(step, beta, beta, None)
+        beta = step.rule.rounding(X, r, roundings, magnitude, quanta, **told)
+        if kind == "one":
+            return self._split(step, beta, np.zeros_like(beta), beta)
+        if kind == "own" and roundings.deviation is not None:
+            return self._split(step, beta, np.zeros_like(beta), roundings.deviation)
+        if not np.any(roundings.store(np.ones(1))):
+            return self._split(step, beta, beta, None)
+        kernel = step.rule.rounding(X, r, roundings.unstored, magnitude, quanta, **told)
+        return self._split(step, beta, np.minimum(kernel, beta), roundings.store(add_up(magnitude, kernel)))
+
+    def _split(self, step: Step, beta: Array, bias: Array, sigma: Array | None) -> Array:
+        if sigma is None:
+            self.bias[step.output] = lift(beta)
+            return beta
+        known = np.isfinite(sigma) & np.isfinite(beta)
+        self.bias[step.output] = lift(np.where(known, np.broadcast_to(bias, beta.shape), beta))
+        least = np.where(known, np.minimum(sigma, beta), 0.0)
+        if least.any():
+            self.sigma[step.output] = lift(least)
+        return beta
