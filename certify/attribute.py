@@ -22,7 +22,7 @@ from certify.engines.sweep import Sweep
 from certify.errors import UsageError
 from certify.number.formats import Format, format_named
 from certify.number.upward import Array
-from certify.pipeline import check_engine, problems
+from certify.pipeline import problems
 from certify.profiles import profile_named
 from certify.profiles.contract import Profile
 from certify.request import Progress, Request, no_progress
@@ -92,7 +92,6 @@ def attribution(request: Request, output: str | None = None, progress: Progress 
     whose bound has no multipliers (a running bound)."""
     if request.region or request.vnnlib is not None or request.as_run is not None:
         raise UsageError("attribute: answers at points of the model's own graph; drop --region, --vnnlib and --as-run")
-    check_engine(request)
     raw = None if request.data is None else read(request.data)
     storage, accumulator = (None if name is None else format_named(name) for name in (request.dtype, request.accumulate))
     profile = profile_named(request.profile_name, storage, accumulator, str(request.summation))
@@ -103,7 +102,7 @@ def attribution(request: Request, output: str | None = None, progress: Progress 
     wanted = [name for name in program.outputs if output in (None, name)]
     if not wanted:
         raise UsageError(f"--of {output}: the model has no such output; its outputs are {', '.join(program.outputs)}")
-    method = Method(request.engine, request.eta, request.seed, request.guarantee != "proved")
+    method = Method.named(request.engine, request.eta, request.seed, request.guarantee)
     worst: _Found | None = None
     with np.errstate(all="ignore"), single_threaded_products():
         for case, (stored, exact) in enumerate(problems(program, inputs)):

@@ -29,7 +29,6 @@ from certify.engines.region.decided import decide as region_decisions
 from certify.engines.region.limits import Limits, Stop, never
 from certify.engines.region.proof import prove
 from certify.engines.region.search import Spread
-from certify.errors import UsageError
 from certify.gate import check_names, judge
 from certify.graph.annotate import annotate
 from certify.graph.model import ModelGraph
@@ -48,7 +47,6 @@ REWRITTEN = (
     "{} on this kind of processor rewrites the model at level {} into the graph analysed here, and runs convolutions as inner products."
 )
 READ = 1024  # elements of an output up to which its decisions over a region are looked at without a budget that names them
-LATER_ENGINES = ("probabilistic", "sampled")
 
 
 def run(request: Request, progress: Progress = no_progress, stop: Stop = never) -> Certificate:
@@ -62,7 +60,6 @@ def run(request: Request, progress: Progress = no_progress, stop: Stop = never) 
 
 def _run(request: Request, progress: Progress, stop: Stop, files: ExitStack) -> Certificate:
     clock = _Clock(progress)
-    check_engine(request)
     with clock("reading the model"):
         raw = None if request.data is None else read(request.data)
         arrays = None if raw is None else raw.arrays
@@ -112,12 +109,6 @@ def _run(request: Request, progress: Progress, stop: Stop, files: ExitStack) -> 
     return replace(certificate, gate=judge(certificate, request.budgets, request.guarantee))
 
 
-def check_engine(request: Request) -> None:
-    """Raises UsageError for an engine that is promised, not there."""
-    if request.engine in LATER_ENGINES:
-        raise UsageError(f"--engine {request.engine}: not available in this version; choose auto, running, adjoint or sketch")
-
-
 def _beside(progress: Progress, sought: Sought | None) -> Progress:
     """Progress that names the largest error found beside what it tells."""
     if sought is None or not sought.largest:
@@ -141,7 +132,8 @@ def _bounded(
     if inputs.box is None or request.engine == "running":
         keep = None if witness is None else witness.add
         pairs = problems(subject.program, inputs, subject.exact)
-        method = Method(request.engine, request.eta, request.seed, request.guarantee != "proved" and keep is None)
+        weakest = request.guarantee if keep is None else "proved"
+        method = Method.named(request.engine, request.eta, request.seed, weakest)
         return answer(pairs, inputs.facts.cases, method, decide if inputs.box is None else [], progress, keep), None
     enough = {name: limit for name in subject.program.outputs if (limit := _enough(request, name, seen.get(name, 0.0))) is not None}
     return region_answer(subject.program, inputs.boxes, limits.share(1.0), enough, progress, spread)

@@ -19,6 +19,7 @@ Level: TypeAlias = Literal["disabled", "basic", "extended", "all"]
 
 DTYPES = ("fp64", "fp32", "tf32", "bf16", "fp16", "fp8e4m3", "fp8e5m2")
 ENGINES = ("auto", "running", "adjoint", "sketch", "probabilistic", "sampled")
+POINTWISE = ("sketch", "probabilistic", "sampled")
 PROVIDERS = ("cpu", "cuda")
 LEVELS: tuple[Level, ...] = ("disabled", "basic", "extended", "all")
 GUARANTEES = ("any", "proved", "randomized", "probabilistic", "sampled")
@@ -119,8 +120,8 @@ class Request:
             raise UsageError(f"--time-limit: {self.time_limit:g} seconds are none; give more than 0")
         if not 1e-300 <= self.eta <= 0.1:
             raise UsageError(f"--eta: {self.eta:g} is no probability of failing that can be kept; give one from 1e-300 to 0.1")
-        if self.engine == "sketch" and (self.region or self.vnnlib):
-            raise UsageError("--engine sketch certifies points, not regions; give points with --data, or let them be drawn")
+        if self.engine in POINTWISE and (self.region or self.vnnlib):
+            raise UsageError(f"--engine {self.engine} certifies points, not regions; give points with --data, or let them be drawn")
         for option, number in (("--jobs", self.jobs), ("--boxes", self.boxes)):
             if number is not None and number < 1:
                 raise UsageError(f"{option}: {number} is too few; give 1 or more")

@@ -72,7 +72,7 @@ def output_of(one: Sweep, name: str, limit: float) -> OutputBounds:
     """The functionals of a value in a finished sweep of one case; its tube where they are dear."""
     X = one.problem.values[name]
     tube = one.state.tubes.get(name)
-    dear = X.lo[0].size * one.row_work(one.ancestors(name)) > limit
+    dear = one.dear(name, limit)
     if tube is None or name not in one.steps or (dear and np.isfinite(tube).all()):
         whole = full(tube, X.shape, 1)
         return OutputBounds(whole, whole, 2.0 * whole, {}, whole)

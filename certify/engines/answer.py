@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from certify.engines.contract import ErrorBound, Guarantee, Lost, Progress
 from certify.engines.decisions import Margin, margins
 from certify.engines.methods import Candidate, Method, candidates
 from certify.engines.parallel import single_threaded_products
+from certify.engines.sampled import CONTENT
 from certify.engines.sweep import Sweep
 from certify.number.upward import Array, add_up, up
 
@@ -107,17 +108,16 @@ def _answer(
     worst: dict[str, float] = {}
     rungs: list[dict[Guarantee, dict[str, float]]] = []
     for case, (stored, exact) in enumerate(pairs):
-        solved: _Solved | None = None
-        rungs.append({})
+        found: list[_Solved] = []
         for candidate in candidates(stored, exact, method, case, count, _part(progress, case, count)):
             if keep is not None and candidate.sweep is not None:
                 keep(case, candidate.sweep)
-            solved = _better(solved, _solved(candidate, stored, exact, decide))
-            rungs[-1][candidate.bound.guarantee] = solved.largest
+            found.append(_solved(candidate, stored, exact, decide))
             del candidate  # its sweep is not held beside the next one's
-        assert solved is not None
+        rungs.append({solved.found.guarantee: solved.largest for solved in found})
+        solved = _headline(found, method.accepted)
         result.guarantee = max(result.guarantee, solved.found.guarantee)
-        result.lost.extend(solved.found.lost)
+        result.lost.extend(solved.found.lost or (None,))
         keep_facts(result, solved.found.tubes, solved.found.local, stored)
         result.first_exact = result.first_exact or exact
         for name, margins_ in solved.decisions.items():
@@ -131,8 +131,15 @@ def _answer(
     for name, parts in pieces.items():
         result.outputs[name] = Bounds(*(np.concatenate([getattr(part, kind) for part in parts]) for kind in Bounds.__slots__))
         result.ladder[name] = _ladder(name, rungs)
-    result.eta = method.eta if result.guarantee == Guarantee.RANDOMIZED else 0.0
+    result.eta = failure(result.guarantee, method)
     return result
+
+
+def failure(guarantee: Guarantee, method: Method) -> float:
+    """The probability with which bounds of that guarantee may fail; of sampled ones, what share of runs may exceed them."""
+    if guarantee == Guarantee.SAMPLED:
+        return 1.0 - CONTENT
+    return 0.0 if guarantee == Guarantee.PROVED else method.eta
 
 
 def _solved(candidate: Candidate, stored: Problem, exact: Problem, decide: Sequence[str]) -> _Solved:
@@ -142,6 +149,17 @@ def _solved(candidate: Candidate, stored: Problem, exact: Problem, decide: Seque
         return _Solved(bound, bounds, {})
     limit = 0.25 * candidate.limit
     return _Solved(bound, bounds, {name: margins(sweep, exact, name, bound.outputs[name], doubt[name], limit) for name in decide})
+
+
+def _headline(found: Sequence[_Solved], accepted: Guarantee | None) -> _Solved:
+    """What the certificate says: of the worst case if anything is found of it, or the smallest that has at least the guarantee `accepted`."""
+    wanted = Guarantee.RANDOMIZED if accepted is None else accepted
+    chosen: _Solved | None = None
+    for solved in sorted(found, key=lambda one: one.found.guarantee):
+        if chosen is None or solved.found.guarantee <= wanted:
+            chosen = _better(chosen, solved)
+    assert chosen is not None
+    return chosen
 
 
 def _better(strong: _Solved | None, weak: _Solved) -> _Solved:
@@ -155,7 +173,8 @@ def _better(strong: _Solved | None, weak: _Solved) -> _Solved:
         for name, mine in weak.bounds.items()
         for theirs in (strong.bounds[name],)
     }
-    return _Solved(weak.found, merged, weak.decisions or strong.decisions)
+    told = weak if weak.found.tubes else strong  # what simulated runs alone say has no tubes
+    return _Solved(replace(told.found, guarantee=weak.found.guarantee), merged, weak.decisions or strong.decisions)
 
 
 _LEAST = ("rounding", "doubt", "total")

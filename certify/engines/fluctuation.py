@@ -19,7 +19,7 @@ import numpy as np
 
 from certify.analysis.problem import Step
 from certify.engines.running import State
-from certify.number.upward import Array, add_up, lift
+from certify.number.upward import TINY, Array, add_up, lift
 from certify.semantics.contract import Operands, Radii, Roundings
 
 
@@ -29,20 +29,30 @@ def quantile(claims: int, eta: float) -> float:
     return math.sqrt(2.0 * (math.log(2.0 * max(claims, 1)) - math.log(eta))) * (1.0 + 1e-12)
 
 
+def roundings_of(step: Step) -> tuple[str | None, Roundings | None]:
+    """What the step's rule says of its roundings (`Rule.errors`), and its arithmetic's roundings one by one, where both have a word on them."""
+    errors = getattr(step.rule, "errors", None)
+    kind = None if errors is None else errors(**step.attributes)
+    independent = None if kind is None else getattr(step.arithmetic, "independent", None)
+    return kind, None if independent is None else independent()
+
+
 @dataclass
 class Fluctuating(State):
-    """A forward pass that also keeps both parts of each step's rounding. bias, sigma: (1, *shape) by step; a sigma of 0 is left out."""
+    """A forward pass that also keeps both parts of each step's rounding. bias, sigma: (1, *shape) by step; a sigma of 0 is left out.
+
+    usual: if `sampling`, by step, the deviation that a sum's roundings usually have (no bound), where sigma is that of a sum.
+    """
 
     bias: dict[str, Array] = field(default_factory=dict)
     sigma: dict[str, Array] = field(default_factory=dict)
+    usual: dict[str, Array] = field(default_factory=dict)
+    sampling: bool = False
 
     def born(self, step: Step, X: Operands, r: Radii, magnitude: Array, quanta: Any) -> Array:
         """As `State.born`, with a note of its parts."""
         told = self.problem.told(step)
-        errors = getattr(step.rule, "errors", None)
-        kind = None if errors is None else errors(**step.attributes)
-        independent = None if kind is None else getattr(step.arithmetic, "independent", None)
-        roundings: Roundings | None = None if independent is None else independent()
+        kind, roundings = roundings_of(step)
         self.sigma.pop(step.output, None)
         if roundings is None:
             beta = step.rule.rounding(X, r, step.arithmetic, magnitude, quanta, **told)
@@ -51,6 +61,8 @@ class Fluctuating(State):
         if kind == "one":
             return self._split(step, beta, np.zeros_like(beta), beta)
         if kind == "own" and roundings.deviation is not None:
+            if self.sampling:
+                self.usual[step.output] = np.minimum(roundings.usual, beta)
             return self._split(step, beta, np.zeros_like(beta), roundings.deviation)
         if not np.any(roundings.store(np.ones(1))):
             return self._split(step, beta, beta, None)
@@ -67,3 +79,21 @@ class Fluctuating(State):
         if least.any():
             self.sigma[step.output] = lift(least)
         return beta
+
+
+@dataclass
+class FirstOrder(Fluctuating):
+    """A forward pass that linearises at the exact values: tubes are so small that nothing is of second order, or infinite."""
+
+    def local_rounding(self, step: Step, modulus: Array) -> Array:
+        """Of a step on exact operands."""
+        return super().local_rounding(step, np.zeros_like(modulus))
+
+    def record(self, step: Step, arriving: Array, beta: Array) -> None:
+        """As in `State`, of what deviates at all."""
+        super().record(step, _hint(arriving), _hint(beta))
+        self.local[step.output] = np.broadcast_to(beta, self.local[step.output].shape)
+
+
+def _hint(x: Array) -> Array:
+    return np.where(np.isfinite(x), np.where(x > 0.0, TINY, 0.0), np.inf)

@@ -26,6 +26,7 @@ from certify.number.enclosure import Enclosure
 from certify.number.upward import Array, add_up, inflate, lift
 from certify.semantics.contract import Cases, Linearization, of_cases
 
+USUAL = 8.0  # what deviations are multiplied by, about, for the probabilities that users ask for
 ROW_ELEMENTS = 1_000_000  # float64 entries of one block of rows: 8 MB, near what caches hold
 
 
@@ -128,6 +129,10 @@ class System:
         self.spent += count * self.row_work(order)
         return total
 
+    def dear(self, name: str, limit: float) -> bool:
+        """A functional of each element of the value is more work than that."""
+        return int(self.problem.values[name].lo[0].size) * self.row_work(self.ancestors(name)) > limit
+
     def row_work(self, order: list[str]) -> float:
         """Nominal nanoseconds of one functional's walk through the steps in `order`."""
         return sum(self.work.get(name, 0.0) for name in order)
@@ -185,8 +190,7 @@ class System:
                 tally.steady = add_up(tally.steady, share)
             else:
                 (biased,) = weigh(a, chosen(self.state.bias[name]))
-                tally.steady = add_up(tally.steady, silent, biased)
-                tally.squares = add_up(tally.squares, squares(a, chosen(sigma)))
+                tally.sources.append((share, add_up(silent, biased), squares(a, chosen(sigma))))
         return share
 
     def multipliers(self, order: list[str], target: str, rows: Array, cases: Cases | None = None) -> Iterator[tuple[str, Array]]:
@@ -218,13 +222,14 @@ class System:
 @dataclass
 class Tally:
     """Sums over the steps of a walk, one a row, from what underflow may lack on: total with all noise, silent without the steps' own
-    rounding, steady without the roundings of mean zero, squares of those."""
+    rounding, steady of steps that have no roundings of mean zero. sources: of the others (all noise, noise without those roundings, their
+    squares)."""
 
     total: Array
+    sources: list[tuple[Array, Array, Array]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.silent = self.steady = self.total
-        self.squares = np.zeros(self.total.shape)
 
     def given(self, share: Array) -> None:
         """Noise that is there before any operation."""
@@ -234,9 +239,31 @@ class Tally:
         """What `System.bound` says of `quiet`."""
         found = {"exact": self.silent, "apart": add_up(self.total, self.silent)}
         if fluctuating:
-            deviation = inflate(np.sqrt(inflate(self.squares, 8)), 4)
-            found |= {"steady": self.steady, "steady apart": add_up(self.steady, self.silent), "deviation": deviation}
+            steady, deviation = self.fluctuating()
+            found |= {"steady": steady, "steady apart": add_up(steady, self.silent), "deviation": deviation}
         return found
+
+    def fluctuating(self) -> tuple[Array, Array]:
+        """(steady, deviation) with the sources counted in whole whose few roundings are better bounded one by one.
+
+        Any set of sources may be. With all in order of what they have of the squares for what it costs to count them in whole, the best
+        first ones are, by steady + USUAL deviation.
+        """
+        if not self.sources:
+            return self.steady, np.zeros(self.total.shape)
+        whole, rest, square = (np.stack(kind) for kind in zip(*self.sources, strict=True))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            order = np.argsort(-(square / np.maximum(whole - rest, 0.0)), axis=0, kind="stable")
+        whole, rest, square = (np.take_along_axis(kind, order, 0) for kind in (whole, rest, square))
+        none = np.zeros((1, *self.total.shape))
+        counted = np.concatenate([none, np.cumsum(whole, axis=0)])
+        left = np.concatenate([np.cumsum(rest[::-1], axis=0)[::-1], none])
+        squared = np.concatenate([np.cumsum(square[::-1], axis=0)[::-1], none])
+        with np.errstate(invalid="ignore"):
+            steady = inflate(self.steady + counted + left, len(self.sources) + 3)
+            deviation = inflate(np.sqrt(inflate(squared, len(self.sources) + 3)), 4)
+            best = np.argmin(np.nan_to_num(steady + USUAL * deviation, nan=np.inf), axis=0)[None]
+        return np.take_along_axis(steady, best, 0)[0], np.take_along_axis(deviation, best, 0)[0]
 
 
 def _place(whole: dict[str, Array] | None, part: dict[str, Array], start: int, count: int) -> None:

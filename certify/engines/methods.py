@@ -1,4 +1,4 @@
-"""Which engines bound one case: the strongest guarantee first, and a weaker one where that helps."""
+"""Which engines bound one case: the strongest guarantee first, weaker ones beside it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from certify.analysis.problem import Problem
-from certify.engines import adjoint, running
-from certify.engines.contract import ErrorBound, Progress
+from certify.engines import adjoint, probabilistic, running, sampled
+from certify.engines.contract import ErrorBound, Guarantee, Progress
 from certify.engines.sketch import solve as sketch
 from certify.engines.sweep import Sweep
 from certify.engines.sweep import sweep as sweep_of
@@ -17,22 +17,34 @@ from certify.number.upward import Array
 
 NEXT_TO_NOTHING = 1e-3  # a doubt below this share of the rounding bound is not worth an adjoint
 DEVIATING = 0.2  # share of a bound that comes from deviations, remainders, from which on tighter tubes may pay
-SKETCH_LIMIT = 4e10  # nominal nanoseconds of pushes that the automatic engine spends on a case
+SKETCH_LIMIT = 4e10  # nominal nanoseconds of pushes that the automatic engine spends on a case to make a bound smaller
+RESCUE_LIMIT = 6e11  # and where there is no finite bound otherwise
+SAMPLE_LIMIT = 2e10  # nominal nanoseconds of sampled runs that it spends
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
     """How cases are bounded.
 
-    engine: "running"; "adjoint" or "sketch", whatever they cost; "auto", the adjoint where it is affordable, and a sketch where rows for
-            every tube are not. eta: the probability, over all cases, with which randomized bounds may fail. seed: of their draws.
-    randomized: whether such bounds are wanted at all.
+    engine:  a name; "auto": the adjoint where it is affordable, a sketch where rows for every tube are not, weaker guarantees beside it.
+    eta:     the probability, over all cases, with which randomized and probabilistic bounds may fail. seed: of all draws.
+    weakest: no bound is looked for that has a weaker guarantee. accepted: the one that is as good as any stronger one; None: bounds of
+             the worst case are told, whatever weaker ones there are.
     """
 
     engine: str = "auto"
     eta: float = 1e-9
     seed: int = 0
-    randomized: bool = True
+    weakest: Guarantee = Guarantee.SAMPLED
+    accepted: Guarantee | None = None
+
+    @staticmethod
+    def named(engine: str, eta: float, seed: int, guarantee: str) -> Method:
+        """guarantee: a name of `Guarantee`, the weakest that is acceptable, or "any"."""
+        if guarantee == "any":
+            return Method(engine, eta, seed)
+        accepted = Guarantee[guarantee.upper()]
+        return Method(engine, eta, seed, accepted, accepted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,56 +57,144 @@ class Candidate:
     limit: float = np.inf
 
 
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One case of so many, as the runtime holds the model (stored) and as the file does (exact)."""
+
+    stored: Problem
+    exact: Problem
+    method: Method
+    number: int
+    cases: int
+    progress: Progress | None = None
+
+    @property
+    def limit(self) -> float:
+        """Of functionals."""
+        return adjoint.OUTPUT_LIMIT if self.method.engine == "auto" else np.inf
+
+    @property
+    def eta(self) -> float:
+        """The probability that this case may spend: half on draws that mislead, half on roundings that carry far."""
+        return 0.5 * self.method.eta / self.cases
+
+    @property
+    def seed(self) -> tuple[int, int]:
+        return self.method.seed, self.number
+
+    def admits(self, guarantee: Guarantee) -> bool:
+        return guarantee <= self.method.weakest
+
+
 def candidates(
     stored: Problem, exact: Problem, method: Method, case: int, cases: int, progress: Progress | None = None
 ) -> Iterator[Candidate]:
     """What the engines find of one case of so many."""
-    limit = adjoint.OUTPUT_LIMIT if method.engine == "auto" else np.inf
+    one = Case(stored, exact, method, case, cases, progress)
+    if method.engine == "sampled":
+        yield _sampled(one)
+        return
+    wanting, infinite = True, True
+    if method.engine != "probabilistic":
+        for found in _worst_cases(one):
+            yield found
+            beside = _beside(one, found)
+            if beside is not None:
+                yield beside
+            wanting, infinite = _wanting(beside or found), _is_infinite((beside or found).bound)
+        if method.engine != "auto":
+            return
+    if not one.admits(Guarantee.PROBABILISTIC):
+        return
+    if method.engine == "probabilistic" or (wanting and _pushing(stored) <= (RESCUE_LIMIT if infinite else SKETCH_LIMIT)):
+        found = _likely(one)
+        infinite = _is_infinite(found.bound)
+        yield found
+    if infinite and one.admits(Guarantee.FIRST_ORDER):
+        yield _first_order(one)
+    if method.engine == "auto" and one.admits(Guarantee.SAMPLED) and sampled.nominal_work(stored) <= SAMPLE_LIMIT:
+        yield _sampled(one)
+
+
+def _worst_cases(one: Case) -> Iterator[Candidate]:
+    """Of every conforming run: proved, randomized."""
+    stored, method = one.stored, one.method
     if method.engine != "sketch":
-        first = _proved(stored, exact, method, limit, progress)
+        first = _proved(one)
         yield first
-        if method.engine != "auto" or not method.randomized or not _wanting(first):
+        if method.engine != "auto" or not one.admits(Guarantee.RANDOMIZED) or not _wanting(first):
             return
-        work = _pushing(stored, first.sweep)
+        infinite, known = _is_infinite(first.bound), first.sweep
         del first
-        if work > SKETCH_LIMIT:
+        if _pushing(stored, known) > (RESCUE_LIMIT if infinite else SKETCH_LIMIT):
             return
-    bound, sweep = sketch.solve(stored, method.eta / cases, (method.seed, case), progress=progress, output_limit=limit)
-    yield Candidate(bound, _doubt(stored, exact, bound, limit), sweep, limit)
+        del known
+    bound, sweep = sketch.solve(stored, one.eta, (*one.seed, 0), progress=one.progress, output_limit=one.limit)
+    yield Candidate(bound, _doubt(one, bound), sweep, one.limit)
+
+
+def _beside(one: Case, found: Candidate) -> Candidate | None:
+    """What is known over the same tubes if roundings have mean zero."""
+    if not one.admits(Guarantee.PROBABILISTIC):
+        return None
+    bound = probabilistic.likely(found.bound, one.stored, one.eta)
+    return None if bound is None else Candidate(bound, found.doubt, None)
+
+
+def _likely(one: Case) -> Candidate:
+    bound, sweep = probabilistic.solve(one.stored, 2.0 * one.eta, (*one.seed, 1), one.progress, one.limit)
+    return Candidate(bound, _doubt(one, bound), sweep, one.limit)
+
+
+def _first_order(one: Case) -> Candidate:
+    bound, sweep = probabilistic.first_order(one.stored, 2.0 * one.eta, (*one.seed, 2), one.progress, one.limit)
+    return Candidate(bound, _doubt(one, bound), sweep, one.limit)
+
+
+def _sampled(one: Case) -> Candidate:
+    bound = sampled.solve(one.stored, (*one.seed, 3), one.progress)
+    return Candidate(bound, {name: np.zeros_like(x) for name, x in bound.outputs.items()}, None)
+
+
+def _is_infinite(bound: ErrorBound) -> bool:
+    return any(not np.isfinite(x).all() for x in bound.outputs.values())
 
 
 def _wanting(found: Candidate) -> bool:
-    """Tubes were too dear to refine, and tighter ones would make much of the bound: what does not come from rounding itself has a large
-    share of it, or it is infinite."""
-    if found.sweep is None:
+    """Tighter tubes would make much of the bound: what does not come from rounding itself has a large share of it, or it is infinite.
+
+    Where tubes were all refined that are worth it, only a bound that is not of the worst case may gain.
+    """
+    if _is_infinite(found.bound):
         return True
-    if not found.sweep.curtailed:
-        return False
+    if found.bound.guarantee < Guarantee.PROBABILISTIC and (found.sweep is None or not found.sweep.curtailed):
+        return found.sweep is None
     largest = {name: float(x.max(initial=0.0)) for name, x in found.bound.outputs.items()}
-    return any(np.isinf(largest[name]) or float(x.max(initial=0.0)) > DEVIATING * largest[name] for name, x in found.bound.exact.items())
+    return any(float(x.max(initial=0.0)) > DEVIATING * largest[name] for name, x in found.bound.exact.items())
 
 
-def _pushing(stored: Problem, known: Sweep | None) -> float:
+def _pushing(stored: Problem, known: Sweep | None = None) -> float:
     """Nominal nanoseconds of a sketch; of its draws alone where they are too many already."""
     drawing = sketch.nominal_work(stored)
-    return drawing if drawing > SKETCH_LIMIT else sketch.nominal_work(stored, known or sweep_of(stored, True, 0.0))
+    return drawing if drawing > RESCUE_LIMIT else sketch.nominal_work(stored, known or sweep_of(stored, True, 0.0))
 
 
-def _proved(stored: Problem, exact: Problem, method: Method, limit: float, progress: Progress | None) -> Candidate:
-    if method.engine == "running" or (method.engine == "auto" and not adjoint.affordable(stored)):
-        return Candidate(running.solve(stored, True, progress, slim=True), running.solve(exact, False, slim=True).outputs, None)
-    bound, sweep = adjoint.solve(stored, True, progress=progress, output_limit=limit)
-    return Candidate(bound, _doubt(stored, exact, bound, limit), sweep, limit)
+def _proved(one: Case) -> Candidate:
+    stored, exact, limit = one.stored, one.exact, one.limit
+    if one.method.engine == "running" or (one.method.engine == "auto" and not adjoint.affordable(stored)):
+        return Candidate(running.solve(stored, True, one.progress, slim=True), running.solve(exact, False, slim=True).outputs, None)
+    bound, sweep = adjoint.solve(stored, True, progress=one.progress, output_limit=limit)
+    return Candidate(bound, _doubt(one, bound), sweep, limit)
 
 
-def _doubt(stored: Problem, exact: Problem, bound: ErrorBound, limit: float) -> dict[str, Array]:
+def _doubt(one: Case, bound: ErrorBound) -> dict[str, Array]:
     """|exact - z_exact| by running error analysis where that is next to nothing, else by an adjoint: the bound's own where it speaks
     of the same problem."""
-    doubt = running.solve(exact, False, slim=True).outputs
+    doubt = running.solve(one.exact, False, slim=True).outputs
     for name, x in doubt.items():
         if float(x.max(initial=0.0)) <= NEXT_TO_NOTHING * float(bound.outputs[name].max(initial=0.0)):
             continue
-        if stored is exact and bound.exact:
+        if one.stored is one.exact and bound.exact:
             return {name: np.minimum(x, bound.exact[name]) for name, x in doubt.items()}
-        return adjoint.solve(exact, False, output_limit=limit)[0].outputs
+        return adjoint.solve(one.exact, False, output_limit=one.limit)[0].outputs
     return doubt

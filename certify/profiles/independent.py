@@ -10,7 +10,7 @@ import numpy as np
 from certify.number.rounding import half_ulp
 from certify.number.upward import Array, add_up, inflate
 from certify.profiles.summation import Terms
-from certify.profiles.variance import summation_deviation
+from certify.profiles.variance import summation_deviation, usual_deviation
 
 if TYPE_CHECKING:
     from certify.profiles.arithmetic import NearestArithmetic
@@ -28,6 +28,7 @@ class Independent:
     arithmetic: Arithmetic
     unstored: Arithmetic
     deviation: Array | None = field(default=None, init=False)
+    leaves: Terms | None = field(default=None, init=False)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.arithmetic, name)
@@ -45,12 +46,17 @@ class Independent:
         storage = self.arithmetic.storage
         return np.zeros_like(magnitude) if storage.contains(self.unstored.storage) else half_ulp(magnitude, storage)
 
+    @property
+    def usual(self) -> Array:
+        """The deviation that the last sum's roundings, without the store, usually have together."""
+        return np.zeros(()) if self.leaves is None else usual_deviation(self.leaves, self.arithmetic.accumulator)
+
     def _noted(self, verb: str, given: Any, named: Any) -> Array:
         summed: Any = getattr(self.arithmetic, f"{verb}_leaves", None)
         if summed is None:
             self.deviation = None
             return np.asarray(getattr(self.arithmetic, verb)(*given, **named))
-        bound, self.deviation = summed(*given, **named)
+        bound, self.deviation, self.leaves = summed(*given, **named)
         return np.asarray(bound)
 
 
@@ -61,11 +67,12 @@ def unstored(arithmetic: NearestArithmetic) -> NearestArithmetic:
 
 
 def deviation_of(arithmetic: NearestArithmetic, leaves: Terms, total: Array, off: Array, entry: Array | float) -> Array:
-    """sqrt(sum c^2) of a sum in the accumulator that is off by `off` at most and then stored.
+    """`Independent.deviation` of a sum in the accumulator that is off by `off` at most and then stored.
 
     entry: of addends that are rounded on entry, the sum of their errors.
     """
     within = summation_deviation(leaves, arithmetic.accumulator, arithmetic.order)
     stored = np.zeros(()) if arithmetic.storage.contains(arithmetic.accumulator) else half_ulp(add_up(total, off), arithmetic.storage)
     with np.errstate(over="ignore"):
-        return np.asarray(inflate(np.sqrt(inflate(within**2 + stored**2 + np.square(entry), 8)), 4))
+        deviation = inflate(np.sqrt(inflate(within**2 + stored**2 + np.square(entry), 8)), 4)
+    return np.asarray(deviation)

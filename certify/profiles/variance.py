@@ -1,7 +1,7 @@
 """How far the individual roundings of a sum may carry it together, if each has mean zero given those before it.
 
 The computed sum is the exact one plus the errors of its leaves and of its nodes, each with coefficient 1 (profiles/summation, (1)). If
-these are a martingale difference sequence with |d_j| <= c_j, their sum is sub-Gaussian with variance proxy sum c_j^2, given all that is before it
+these are a martingale difference sequence with |d_j| <= c_j, their sum is sub-Gaussian with variance proxy sum c_j^2, given all before
 (Azuma 1967; Hoeffding 1963, section 2; for rounding Higham & Mary 2019 and Connolly, Higham & Mary 2021). The c_j are those of the worst
 case, so they hold whatever the errors before them are. Notation as in profiles/summation:
 
@@ -27,6 +27,8 @@ from certify.number.upward import Array, inflate
 from certify.profiles.order import Order
 from certify.profiles.summation import Terms, Tree, bits_of, capped, chain
 
+USUAL = 0.6  # sqrt(2/3) of u ufp(x) for a stochastic rounding, of which ufp(x)^2 / x^2 is 0.54 on average
+
 
 def summation_deviation(terms: Terms, format: Format, order: Order) -> Array:
     """sqrt(sum c_j^2) of all roundings of the sum, an upper bound; inf where a partial sum may overflow.
@@ -47,6 +49,22 @@ def summation_deviation(terms: Terms, format: Format, order: Order) -> Array:
         underflowed = np.where(tree.absolute > 0.0, 2.0**-1000, 0.0)  # more than all squares that underflow may lack
         total = inflate(np.sqrt(inflate(squares + _leaves(terms, tree) + underflowed, 400)), 4)
     return np.where(np.isnan(total), np.inf, total)
+
+
+def usual_deviation(terms: Terms, format: Format) -> Array:
+    """The deviation of a sum's stochastic roundings, added one after another in random order: an estimate, no bound.
+
+    After j of n terms the partial sum has mean square (j/n)^2 S^2 + (j/n)(1 - j/n) Q, S the sum, Q = sum t^2, taken for that of normal
+    terms with the given sum of magnitudes: Q = (pi/2) A^2/n. Rounding x errs by USUAL u |x| (stochastic, significands log-uniform).
+    """
+    n = np.maximum(terms.leaves, 1.0)
+    addend = 0.0 if terms.addend is None else terms.addend
+    squares = np.minimum(0.5 * math.pi * terms.magnitude**2 / n, terms.largest * terms.magnitude) + addend**2
+    rounded = squares if terms.leaf == "rounded" else 0.0
+    with np.errstate(over="ignore"):
+        return np.asarray(
+            USUAL * format.unit_roundoff * np.sqrt(np.maximum(n - 1.0, 0.0) * (terms.total**2 / 3.0 + squares / 6.0) + rounded)
+        )
 
 
 def _leaves(terms: Terms, tree: Tree) -> Array:

@@ -193,11 +193,15 @@ class Roundings(Arithmetic, Protocol):
     """The same arithmetic, which takes note of how far a sum's individual roundings carry it.
 
     unstored: the kernel, which leaves its result in its own format. deviation: of the last `sum` or `dot` asked for, sqrt(sum c^2) with c
-    the largest size of each of its roundings, the store's included; None where some are no roundings of mean zero.
+    the largest size of each of its roundings, the store's included; None where some are no roundings of mean zero. usual: the deviation
+    that they usually have together, the store apart, of which nothing is proved.
     """
 
     unstored: Arithmetic
     deviation: Array | None
+
+    @property
+    def usual(self) -> Array: ...
 
     def store(self, magnitude: Array) -> Array:
         """The error of storing a number of the kernel's own format that is at most `magnitude`."""

@@ -37,7 +37,7 @@ def test_warnings_stay_off_on_every_thread(recwarn: pytest.WarningsRecorder) -> 
 
 def test_bounds_do_not_depend_on_the_number_of_processors(monkeypatch: pytest.MonkeyPatch) -> None:
     stored, _ = problems(perceptron([12, 40, 40, 10], "Tanh", 3), "bf16", points(1, 12, 3))
-    monkeypatch.setattr(sweep, "ROW_ELEMENTS", 100)  # many blocks
+    monkeypatch.setattr(functionals, "ROW_ELEMENTS", 100)  # many blocks
     found = []
     for count in (1, 2, 5):
         monkeypatch.setattr(parallel, "processors", lambda count=count: count)

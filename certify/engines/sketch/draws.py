@@ -1,9 +1,9 @@
-"""Cauchy draws, pushed through linear maps, a chunk of them at a time."""
+"""Cauchy and normal draws, pushed through linear maps, a chunk of them at a time."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -27,14 +27,25 @@ def standard_cauchy(seed: Sequence[int], shape: tuple[int, ...]) -> Array:
     return drawn
 
 
+def standard_normal(seed: Sequence[int], shape: tuple[int, ...]) -> Array:
+    """Independent draws: the same for the same numbers in `seed`."""
+    return np.random.default_rng(list(seed)).standard_normal(shape)
+
+
 class Draws:
     """Draws of every value that some later step reads: (draws, *shape of the value without its case axis) by name.
 
-    seed: of everything that is drawn here; the place of a value in the problem is appended.
+    seed: of everything that is drawn here; the place of a value in the problem is appended. draw: what is drawn.
     """
 
-    def __init__(self, problem: Problem, count: int, seed: tuple[int, ...]) -> None:
-        self.count, self._seed = count, seed
+    def __init__(
+        self,
+        problem: Problem,
+        count: int,
+        seed: tuple[int, ...],
+        draw: Callable[[Sequence[int], tuple[int, ...]], Array] = standard_cauchy,
+    ) -> None:
+        self.count, self._seed, self._draw = count, seed, draw
         self._place = {name: i for i, name in enumerate((*problem.radii, *(step.output for step in problem.steps)))}
         self._uses = Counter(name for step in problem.steps for name in dict.fromkeys(step.operands) if name is not None)
         self._held: dict[str, Array] = {}
@@ -49,13 +60,13 @@ class Draws:
             return np.broadcast_to(linear.push(tangents), shape)
 
     def hold(self, name: str, pushed: Array | None, scale: Array) -> None:
-        """The value's draws: what was pushed, plus a fresh Cauchy variable of this scale, (1, *shape), for each element."""
+        """The value's draws: what was pushed, plus a fresh variable of this scale, (1, *shape), for each element."""
         if not self._uses[name]:
             return
         if pushed is not None and not scale.any():
             self._held[name] = pushed
             return
-        drawn = standard_cauchy((*self._seed, self._place[name]), (self.count, *scale.shape[1:]))
+        drawn = self._draw((*self._seed, self._place[name]), (self.count, *scale.shape[1:]))
         drawn *= scale
         if pushed is not None:
             drawn += pushed

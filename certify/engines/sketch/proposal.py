@@ -20,8 +20,8 @@ import numpy.typing as npt
 
 from certify.analysis.problem import Problem, Step
 from certify.engines.contract import Progress
+from certify.engines.fluctuation import Fluctuating
 from certify.engines.multipliers import gamma_bound, times
-from certify.engines.running import State
 from certify.engines.sketch.counts import PHI, SHARES
 from certify.engines.sketch.draws import Draws
 from certify.engines.sweep import Sweep
@@ -79,17 +79,25 @@ class Proposal(Sweep):
         pushed, scale, rounded = None, np.zeros(shape), np.zeros(shape)
         if step.output in self.maps:
             pushed, scale, rounded = self._pushed(step, lost)
-            arriving = arriving if self.draws is None else np.minimum(arriving, self.arriving(step.output, scale, quiet))
+            arriving = arriving if self.draws is None else self.tighter(arriving, self.arriving(step.output, scale, quiet))
         arriving = np.where(lost, np.inf, np.minimum(arriving, self.caps.get(step.output, np.inf)))
         beta = self.state.local_rounding(step, arriving)
         self.quiet[step.output] = quiet
         self.noise[step.output] = lift(add_up(quiet, beta))
         self.state.record(step, arriving, beta)
         if step.output in self.state.tubes:
-            noise = np.broadcast_to(self.noise[step.output], shape)
+            noise = np.broadcast_to(self.worst(step.output), shape)
             copied = step.output in self.maps and self.maps[step.output].terms == 0 and not noise.any()
             self._draw(step.output, pushed, np.where(lost, np.inf, scale), noise if copied else np.maximum(noise, rounded))
         self._release(step)
+
+    def tighter(self, running: Array, claimed: Array) -> Array:
+        """What arrives, of two bounds."""
+        return np.minimum(running, claimed)
+
+    def worst(self, name: str) -> Array:
+        """The noise of a step that is drawn: what of it may be anything within its bounds."""
+        return self.noise[name]
 
     def arriving(self, name: str, scale: Array, quiet: Array) -> Array:
         """What arrives at most where the scale of what is pushed is at most this."""
@@ -151,18 +159,19 @@ def propose(
     progress: Progress | None = None,
 ) -> Proposal:
     """The pass over one case, with so many draws; slack and raised as in `Proposal`."""
-    made = Proposal(problem, State(problem, rounding), draws=Draws(problem, count, seed), slack=slack, raised=raised)
-    return _passed(made, "proposing tubes", progress)
+    made = Proposal(problem, Fluctuating(problem, rounding), draws=Draws(problem, count, seed), slack=slack, raised=raised)
+    return passed(made, "proposing tubes", progress)
 
 
 def settled(
     problem: Problem, rounding: bool, caps: dict[str, Array], before: dict[str, Claim], progress: Progress | None = None
 ) -> Proposal:
     """The pass over one case without draws, with what is known of what arrives; `before` as in `Proposal`."""
-    return _passed(Proposal(problem, State(problem, rounding), before=before, caps=caps), "narrowing tubes", progress)
+    return passed(Proposal(problem, Fluctuating(problem, rounding), before=before, caps=caps), "narrowing tubes", progress)
 
 
-def _passed(made: Proposal, stage: str, progress: Progress | None) -> Proposal:
+def passed(made: Proposal, stage: str, progress: Progress | None) -> Proposal:
+    """The same, after its one pass."""
     made.begin()
     for i, step in enumerate(made.problem.steps):
         made.enter(step)

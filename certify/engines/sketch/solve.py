@@ -49,7 +49,7 @@ def solve(
     Tubes that passed are narrowed by what their test saw, and where deviations still have a share of the bound, narrowed again by fresh
     draws through the maps of the narrower tubes.
     """
-    tester = _Tester(problem, eta, seed, progress)
+    tester = Tester(problem, eta, seed, progress)
     found = _accepted(problem, rounding, tester)
     if found is None:  # has not happened
         one = sweep(problem, rounding, 0.0, progress, output_limit)
@@ -59,7 +59,7 @@ def solve(
     return bound_of(one, Guarantee.RANDOMIZED if caps else Guarantee.PROVED, "sketch", output_limit), one
 
 
-def _narrowed(problem: Problem, rounding: bool, made: Proposal, caps: dict[str, Array], tester: _Tester) -> Proposal:
+def _narrowed(problem: Problem, rounding: bool, made: Proposal, caps: dict[str, Array], tester: Tester) -> Proposal:
     """The pass over the narrowed tubes, narrowed again as long as that gains for some output."""
     one = settled(problem, rounding, caps, made.claims, tester.progress)
     looked = _look(one)
@@ -91,7 +91,7 @@ def _look(one: Sweep) -> list[tuple[float, float]]:
     return found
 
 
-def _accepted(problem: Problem, rounding: bool, tester: _Tester) -> tuple[Proposal, dict[str, Array]] | None:
+def _accepted(problem: Problem, rounding: bool, tester: Tester) -> tuple[Proposal, dict[str, Array]] | None:
     """The first proposal all of whose claims pass, and what is known from then on; None where none does."""
     raised: dict[str, Array] = {}
     for attempt in range(ATTEMPTS):
@@ -107,29 +107,31 @@ def _accepted(problem: Problem, rounding: bool, tester: _Tester) -> tuple[Propos
     return None
 
 
-class _Tester:
+class Tester:
     """Tests with fresh draws each time, each of which spends half of what is left of eta.
 
-    elements: how many may have claims. proposing: how many draws of all live values fit into memory.
+    elements: how many may have claims. proposing: how many draws of all live values fit into memory, `draws` at most.
     """
 
-    def __init__(self, problem: Problem, eta: float, seed: tuple[int, ...], progress: Progress | None) -> None:
+    def __init__(
+        self, problem: Problem, eta: float, seed: tuple[int, ...], progress: Progress | None, draws: int = DRAWS, kinds: int = 1
+    ) -> None:
         steps = sum(int(problem.values[step.output].lo[0].size) for step in problem.steps)
-        held = 8.0 * max(1, most_held(problem))
-        self.elements = max(1, steps)
-        self._sources = max(1, 2 * steps + sum(int(problem.values[name].lo[0].size) for name in problem.radii))
-        self.proposing = int(np.clip(MEMORY / held, FEWEST, DRAWS))
-        self._chunk = int(np.clip(0.5 * MEMORY / held / processors(), 1, CHUNK))
+        held = 8.0 * kinds * max(1, most_held(problem))
+        self.elements, self.draws = max(1, steps), draws
+        self.sources = max(1, 2 * steps + sum(int(problem.values[name].lo[0].size) for name in problem.radii))
+        self.proposing = int(np.clip(MEMORY / held, FEWEST, draws))
+        self.chunk = int(np.clip(0.5 * MEMORY / held / processors(), 1, CHUNK))
         self.seed, self.progress = seed, progress
         self._left, self._tests = eta, 0
 
     def next_test(self) -> CountTest:
         """The test that `verdict` does next."""
-        return count_test(DRAWS, 0.5 * self._left / self.elements, self.elements, self._sources)
+        return count_test(self.draws, 0.5 * self._left / self.elements, self.elements, self.sources)
 
     def verdict(self, made: Proposal) -> Verdict:
         """Of all claims, by fresh draws."""
         test = self.next_test()
         self._left *= 0.5
         self._tests += 1
-        return verdict(made, test, self._chunk, (*self.seed, 2 * self._tests - 1), self.progress)
+        return verdict(made, test, self.chunk, (*self.seed, 2 * self._tests - 1), self.progress)
