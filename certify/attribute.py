@@ -16,8 +16,10 @@ from certify.analysis.target import target
 from certify.data import inputs_for, read
 from certify.engines.attribution import CAUSES, Cause, Share, attributed
 from certify.engines.contract import Guarantee
+from certify.engines.fluctuation import quantile
 from certify.engines.methods import Method, candidates
 from certify.engines.parallel import single_threaded_products
+from certify.engines.probabilistic import output_elements
 from certify.engines.sweep import Sweep
 from certify.errors import UsageError
 from certify.number.formats import Format, format_named
@@ -129,18 +131,23 @@ def _case(
     """The worst element of the case, or `worst`, whichever is worse."""
     best: tuple[Sweep, Guarantee, dict[str, Array]] | None = None
     bound, name = np.inf, ""
+    sweep: Sweep | None = None
     for candidate in candidates(stored, exact, method, case, cases):
+        sweep = candidate.sweep or sweep  # a weaker guarantee over the same tubes has none of its own
+        if sweep is None or candidate.bound.guarantee > (method.accepted or Guarantee.RANDOMIZED):
+            continue
         largest = {name: float(candidate.bound.outputs[name].max(initial=0.0)) for name in wanted}
         first = max(wanted, key=largest.__getitem__)
-        if candidate.sweep is not None and (best is None or largest[first] < bound):
-            best, bound, name = (candidate.sweep, candidate.bound.guarantee, candidate.bound.outputs), largest[first], first
+        if best is None or largest[first] < bound:
+            best, bound, name = (sweep, candidate.bound.guarantee, candidate.bound.outputs), largest[first], first
     if best is None:
         return worst
     sweep, guarantee, bounds = best
     if (worst is not None and bound <= worst.bound) or name not in sweep.steps:
         return worst
     element = int(bounds[name].argmax())
-    shares = attributed(sweep, inner, name, element, moved, frozenset(stored.inputs))
+    times = quantile(output_elements(stored), 0.5 * method.eta / cases) if guarantee >= Guarantee.PROBABILISTIC else None
+    shares = attributed(sweep, inner, name, element, moved, frozenset(stored.inputs), times)
     held, true = (problem.values[name].lo.reshape(-1)[element] for problem in (stored, exact))
     place = tuple(int(i) for i in np.unravel_index(element, bounds[name].shape[1:]))
     return _Found(name, case, place, guarantee, bound, abs(float(held - true)), shares)
@@ -175,7 +182,7 @@ def _gathered(found: _Found, nodes: dict[str, tuple[str, str]], inputs: frozense
         found.case,
         found.index,
         found.guarantee,
-        eta if found.guarantee == Guarantee.RANDOMIZED else 0.0,
+        0.0 if found.guarantee == Guarantee.PROVED else eta,
         found.bound,
         found.conversion,
         total,

@@ -152,7 +152,7 @@ def _solved(candidate: Candidate, stored: Problem, exact: Problem, decide: Seque
 
 
 def _headline(found: Sequence[_Solved], accepted: Guarantee | None) -> _Solved:
-    """What the certificate says: of the worst case if anything is found of it, or the smallest that has at least the guarantee `accepted`."""
+    """What the certificate says: of the worst case if anything is found of it, or the smallest with at least the guarantee `accepted`."""
     wanted = Guarantee.RANDOMIZED if accepted is None else accepted
     chosen: _Solved | None = None
     for solved in sorted(found, key=lambda one: one.found.guarantee):

@@ -36,8 +36,8 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Likely:
-    """|computed - z| <= steady + |M| and |computed - exact| <= apart + |M|, M a martingale with increments that are bounded by numbers whose
-    squares add up to at most deviation^2. (1, *shape) each."""
+    """|computed - z| <= steady + |M| and |computed - exact| <= apart + |M|, M a martingale with increments that are bounded by numbers
+    whose squares add up to at most deviation^2. (1, *shape) each."""
 
     steady: Array
     apart: Array

@@ -30,7 +30,7 @@ def quantile(claims: int, eta: float) -> float:
 
 
 def roundings_of(step: Step) -> tuple[str | None, Roundings | None]:
-    """What the step's rule says of its roundings (`Rule.errors`), and its arithmetic's roundings one by one, where both have a word on them."""
+    """What the step's rule says of its roundings (`Rule.errors`), and its arithmetic's roundings, where both have a word on them."""
     errors = getattr(step.rule, "errors", None)
     kind = None if errors is None else errors(**step.attributes)
     independent = None if kind is None else getattr(step.arithmetic, "independent", None)

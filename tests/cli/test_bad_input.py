@@ -151,7 +151,6 @@ def test_a_damaged_array_is_named(here: Path, capsys: pytest.CaptureFixture[str]
     [
         ("--dtype fp16 --profile ort-cpu", 2, "--profile ort-cpu"),
         ("--profile nonsense", 2, "--profile: unknown profile 'nonsense'"),
-        ("--engine sketch", 2, "--engine sketch"),
         ("--samples 0", 2, "--samples: 0"),
         ("--seed -1", 2, "--seed: -1"),
         ("--summation blocked:0", 2, "--summation: 'blocked:0'"),
@@ -169,15 +168,7 @@ def test_a_damaged_array_is_named(here: Path, capsys: pytest.CaptureFixture[str]
     ],
 )
 def test_options(here: Path, capsys: pytest.CaptureFixture[str], arguments: str, code: int, fault: str) -> None:
-    if "--engine" in arguments and _offered(arguments.split()[1]):
-        pytest.skip("this engine is available")
     assert fault in complaint(capsys, code, "good.onnx", *arguments.split())
-
-
-def _offered(engine: str) -> bool:
-    from certify import pipeline
-
-    return engine not in pipeline.LATER_ENGINES
 
 
 def test_an_accumulator_narrower_than_storage_is_answered(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

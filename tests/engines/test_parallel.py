@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from certify.engines import adjoint, parallel, sweep
+from certify.engines import adjoint, functionals, parallel
 from tests.engines.networks import perceptron, problems
 from tests.engines.test_adjoint import points
 

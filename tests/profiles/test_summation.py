@@ -186,9 +186,9 @@ def test_long_sums_hold_and_are_tight(n: int) -> None:
 
 def lie(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Plant one mistake in the bounds."""
-    honest = summation._Tree.__init__
+    honest = summation.Tree.__init__
 
-    def forgetful(self: summation._Tree, terms: summation.Terms, format: Format) -> None:
+    def forgetful(self: summation.Tree, terms: summation.Terms, format: Format) -> None:
         if name == "one addition forgotten":
             terms = replace(terms, nonzero=terms.nonzero - 1.0)
         if name == "products taken as exact":
@@ -204,7 +204,7 @@ def lie(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         if name == "total instead of subset sums":
             self.subset = np.minimum(self.subset, terms.total)
 
-    monkeypatch.setattr(summation._Tree, "__init__", forgetful)
+    monkeypatch.setattr(summation.Tree, "__init__", forgetful)
 
 
 LIES = [
