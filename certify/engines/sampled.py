@@ -52,13 +52,13 @@ def nominal_work(problem: Problem) -> float:
 
 def solve(problem: Problem, seed: tuple[int, ...], progress: Progress | None = None) -> ErrorBound:
     """The largest |run - z| of each output element of one case; inf where a run delivers no number."""
-    laws = _laws(problem)
-    together = int(np.clip(MEMORY / (8.0 * max(1, most_held(problem))), 1, RUNS))
+    laws, together = _laws(problem), _together(problem)
     starts = range(0, RUNS, together)
     largest = {name: np.zeros(problem.values[name].shape) for name in problem.outputs}
 
     def one(start: int) -> dict[str, Array]:
-        return _runs(problem, laws, range(start, min(start + together, RUNS)), seed)
+        found = _runs(problem, laws, range(start, min(start + together, RUNS)), seed)
+        return {name: deviation.max(axis=0, keepdims=True) for name, deviation in found.items()}
 
     for done, found in enumerate(in_order(one, starts), 1):
         for name, deviation in found.items():
@@ -67,6 +67,16 @@ def solve(problem: Problem, seed: tuple[int, ...], progress: Progress | None = N
             progress("sampling", done / len(starts))
     outputs = {name: full(x, problem.values[name].shape, 1) for name, x in largest.items()}
     return ErrorBound(Guarantee.SAMPLED, "sampled", outputs, {}, {})
+
+
+def deviations(problem: Problem, seed: tuple[int, ...], runs: int) -> dict[str, Array]:
+    """|run - z| of so many runs, (runs, *shape) by output; inf where a run delivers no number."""
+    return _runs(problem, _laws(problem), range(runs), seed)
+
+
+def _together(problem: Problem) -> int:
+    """How many runs memory has room for at once."""
+    return int(np.clip(MEMORY / (8.0 * max(1, most_held(problem))), 1, RUNS))
 
 
 def _laws(problem: Problem) -> dict[str, Law]:
@@ -96,7 +106,7 @@ def _law(state: Fluctuating, step: Step, beta: Array) -> Law:
 
 
 def _runs(problem: Problem, laws: dict[str, Law], runs: range, seed: tuple[int, ...]) -> dict[str, Array]:
-    """The largest deviation of each output element over these runs, (1, *shape)."""
+    """|run - z| of these runs, (runs, *shape) by output."""
     values: dict[str, Array] = {}
     uses = Counter(name for step in problem.steps for name in step.operands if name is not None)
     uses.update(problem.outputs)
@@ -112,13 +122,11 @@ def _runs(problem: Problem, laws: dict[str, Law], runs: range, seed: tuple[int, 
                 uses[name] -= 1
                 if not uses[name]:
                     values.pop(name, None)
-    return {name: _deviation(values.get(name), problem.values[name].lo) for name in problem.outputs}
+    return {name: _deviation(values.get(name, problem.values[name].lo), problem.values[name].lo) for name in problem.outputs}
 
 
-def _deviation(x: Array | None, z: Array) -> Array:
-    if x is None:
-        return np.zeros(z.shape)
-    apart = np.where(x == z, 0.0, np.abs(x - z)).max(axis=0, keepdims=True)
+def _deviation(x: Array, z: Array) -> Array:
+    apart = np.where(x == z, 0.0, np.abs(x - z))
     return np.where(np.isnan(apart), np.inf, apart)
 
 

@@ -50,6 +50,7 @@ Every bound is evaluated in float64 with non-negative terms only and inflated at
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,24 +111,29 @@ def terms_of(
 
 def summation_error(terms: Terms, format: Format, order: Order) -> Array:
     """Upper bound of |computed - exact| in the accumulator `format`; inf where a partial sum may overflow."""
+    return in_pieces(terms, lambda part: _error(part, format, order))
+
+
+def in_pieces(terms: Terms, of: Callable[[Terms], Array]) -> Array:
+    """What `of` says of sums, a piece of them at a time; 0 where nothing is added or rounded."""
     given = (terms.magnitude, terms.total, terms.largest, terms.addend, terms.nonzero)
     shape = np.broadcast_shapes(*(x.shape for x in given if x is not None))
     if (terms.n == 0 and terms.added < 2) or (terms.n == 1 and terms.addend is None and terms.leaf == "exact"):
         return np.zeros(shape)
     if math.prod(shape) <= _CHUNK:
-        return np.array(np.broadcast_to(_error(terms, format, order), shape))
+        return np.array(np.broadcast_to(of(terms), shape))
     magnitude, total, largest, nonzero = (
         np.broadcast_to(x, shape).reshape(-1) for x in (terms.magnitude, terms.total, terms.largest, terms.nonzero)
     )
     addend = None if terms.addend is None else np.broadcast_to(terms.addend, shape).reshape(-1)
-    bound = np.empty(magnitude.shape)
-    for start in range(0, bound.size, _CHUNK):
+    found = np.empty(magnitude.shape)
+    for start in range(0, found.size, _CHUNK):
         at = slice(start, start + _CHUNK)
         part = Terms(
             terms.n, magnitude[at], total[at], largest[at], None if addend is None else addend[at], terms.leaf, nonzero[at], terms.addends
         )
-        bound[at] = _error(part, format, order)
-    return bound.reshape(shape)
+        found[at] = of(part)
+    return found.reshape(shape)
 
 
 def ordered_error(terms: Terms, format: Format, order: Order, partial: PartialSums | None) -> Array:

@@ -25,7 +25,7 @@ from certify.number.formats import Format
 from certify.number.rounding import addition_error, half_ulp
 from certify.number.upward import Array, inflate
 from certify.profiles.order import Order
-from certify.profiles.summation import Terms, Tree, bits_of, capped, chain
+from certify.profiles.summation import Terms, Tree, bits_of, capped, chain, in_pieces
 
 USUAL = 0.6  # sqrt(2/3) of u ufp(x) for a stochastic rounding, of which ufp(x)^2 / x^2 is 0.54 on average
 
@@ -37,6 +37,10 @@ def summation_deviation(terms: Terms, format: Format, order: Order) -> Array:
     """
     if not format.subnormals:
         raise ValueError(f"{format.name} flushes subnormals, which does not round to nearest")
+    return in_pieces(terms, lambda part: _deviation(part, format, order))
+
+
+def _deviation(terms: Terms, format: Format, order: Order) -> Array:
     with np.errstate(over="ignore", invalid="ignore"):
         tree = Tree(terms, format)
         squares = _nodes(tree, tree.m, 1)
@@ -48,7 +52,7 @@ def summation_deviation(terms: Terms, format: Format, order: Order) -> Array:
             squares = np.minimum(squares, _levels(tree, bits_of(terms.n) + extra))
         underflowed = np.where(tree.absolute > 0.0, 2.0**-1000, 0.0)  # more than all squares that underflow may lack
         total = inflate(np.sqrt(inflate(squares + _leaves(terms, tree) + underflowed, 400)), 4)
-    return np.where(np.isnan(total), np.inf, total)
+    return np.where(np.isnan(total) | (tree.leaf_errors == np.inf), np.inf, total)
 
 
 def usual_deviation(terms: Terms, format: Format) -> Array:
