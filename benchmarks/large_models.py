@@ -278,6 +278,7 @@ BUILDERS: dict[str, Callable[[Path], Path]] = {
 
 def model(name: str, cache: Path = CACHE) -> Path:
     """The path of the model, built if it is not there; whole or not there."""
+    cache = cache.resolve()
     folder = cache / name
     if not folder.exists():
         cache.mkdir(parents=True, exist_ok=True)
