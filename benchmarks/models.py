@@ -30,18 +30,17 @@ def options(name: str) -> tuple[str, ...]:
     return next((found for part, found in OPTIONS.items() if part in name), ())
 
 
-def measured(path: Path, dtype: str, *more: str) -> dict[str, Any]:
-    """The certificate as JSON, with `failure` where there is none, and the processor's seconds; more: options."""
-    name = path.relative_to(PUBLIC).as_posix()
-    words = [sys.executable, "-m", "certify", str(path), "--samples", "1", "--json", "--dtype", dtype, *options(name), *more]
+def measured(path: Path, dtype: str, *more: str, timeout: float = TIMEOUT) -> dict[str, Any]:
+    """The certificate as JSON, with `failure` where there is none, and the processor's seconds; more: options. timeout: in seconds."""
+    words = [sys.executable, "-m", "certify", str(path), "--samples", "1", "--json", "--dtype", dtype, *options(path.as_posix()), *more]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT, check=False, cwd=HERE.parent)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=timeout, check=False, cwd=HERE.parent)
     except subprocess.TimeoutExpired:
-        return {"failure": f"over {TIMEOUT} s"}
+        return {"failure": f"over {timeout:g} s"}
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if not done.stdout.strip():
-        return {"failure": (done.stderr.strip().splitlines() or ["no output"])[-1][:100]}
+        return {"failure": (done.stderr.strip().splitlines() or [f"no output, exit code {done.returncode}"])[-1][:100]}
     found: dict[str, Any] = json.loads(done.stdout)
     found["processor"] = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return found
@@ -54,15 +53,20 @@ def bound_and_observed(found: dict[str, Any]) -> tuple[float, float]:
     return max(float(o["bound"]["absolute_max"]) for o in outputs), observed
 
 
+def cost(found: dict[str, Any]) -> tuple[float, float]:
+    """Seconds of the clock, and the peak memory in GB."""
+    timings = found["timings"]
+    return sum(float(s) for s in timings["seconds"].values()), float(timings["peak_memory_bytes"]) / 2**30
+
+
 def line(name: str, dtype: str, found: dict[str, Any]) -> str:
     """One Markdown row."""
     if "failure" in found:
         return f"| {name} | {dtype} | {found['failure']} | | | | | | |"
     bound, observed = bound_and_observed(found)
     stages = {stage: float(s) for stage, s in found["timings"]["seconds"].items()}
-    total = sum(stages.values())
+    total, memory = cost(found)
     shares = [f"{100 * stages.get(stage, 0.0) / total:.0f} %" for stage in ("reading the model", "bounding the error", "validating")]
-    memory = float(found["timings"]["peak_memory_bytes"]) / 2**30
     violations = int(found["validation"]["violations"])
     cells = [name, dtype, f"{bound:.3g}", f"{observed:.3g}", str(violations), f"{total:.1f}", f"{memory:.2f}", " / ".join(shares)]
     return "| " + " | ".join([*cells, f"{found['processor']:.1f}"]) + " |"

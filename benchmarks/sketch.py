@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kernels import figure, ratio
 
-from models import PUBLIC, bound_and_observed, measured
+from models import PUBLIC, bound_and_observed, cost, measured
 
 HERE = Path(__file__).resolve().parent
 ROWS = (
@@ -36,9 +36,7 @@ def cells(name: str, dtype: str, engine: str) -> tuple[float, float, float, floa
     found = measured(PUBLIC / f"{name}.onnx", dtype, "--engine", engine)
     if "failure" in found:
         return (float("nan"),) * 4
-    timings = found["timings"]
-    seconds = sum(float(s) for s in timings["seconds"].values())
-    return (*bound_and_observed(found), seconds, float(timings["peak_memory_bytes"]) / 2**30)
+    return (*bound_and_observed(found), *cost(found))
 
 
 def main() -> None:

@@ -23,6 +23,8 @@ from certify.number.rounding import ulp
 from certify.number.upward import Array, add_up, down, lift
 from certify.semantics.contract import Operands, Radii
 
+_SIGNIFICAND = 2**52 - 1  # the bits of a float64 below the leading one
+
 
 class _Quanta(Sequence[Array]):
     """Operand quanta, worked out only for the operands that a rule asks about."""
@@ -45,12 +47,12 @@ class _Quanta(Sequence[Array]):
 
 def quantum_of(x: Array) -> Array:
     """The largest power of two that divides each element of `x`; 2^300 for 0, which anything divides, 0 (unknown) for infinities."""
-    finite = np.isfinite(x)
-    x = np.where(finite, x, 0.0)
-    significand, exponent = np.frexp(x)
-    integer = np.abs(np.ldexp(significand, 53)).astype(np.int64)
-    lowest = (integer & -integer).astype(np.float64)
-    return np.where(finite, np.where(x == 0.0, 2.0**300, np.ldexp(lowest, np.maximum(exponent - 53, -1074))), 0.0)
+    x = np.asarray(np.abs(x), dtype=np.float64)
+    code = x.view(np.int64)
+    cleared = np.where(code & _SIGNIFICAND != 0, code & (code - 1), 0)  # without the lowest bit; 0 for a power of two
+    with np.errstate(invalid="ignore"):
+        lowest = x - cleared.view(np.float64)
+    return np.where(np.isfinite(x), np.where(x == 0.0, 2.0**300, lowest), 0.0)
 
 
 def _stored_quantum(storage: Format, smallest: Array, exact: Array | float) -> Array:

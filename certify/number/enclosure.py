@@ -129,8 +129,10 @@ def intersect(a: Enclosure, b: Enclosure) -> Enclosure:
 
 def add(a: Enclosure, b: Enclosure) -> Enclosure:
     """{x + y}. inf - inf gives the whole line."""
-    lo = _outward_sum(a.lo, b.lo, -1)
-    return Enclosure(lo, _outward_sum(a.hi, b.hi, 1))
+    if a.lo is a.hi and b.lo is b.hi:
+        total, residual = _two_sum(a.lo, b.lo)
+        return Enclosure(_outward_sum(total, residual, -1), _outward_sum(total, residual, 1))
+    return Enclosure(_outward_sum(*_two_sum(a.lo, b.lo), -1), _outward_sum(*_two_sum(a.hi, b.hi), 1))
 
 
 def negative(a: Enclosure) -> Enclosure:
@@ -146,18 +148,18 @@ def subtract(a: Enclosure, b: Enclosure) -> Enclosure:
 
 def multiply(a: Enclosure, b: Enclosure) -> Enclosure:
     """{x * y}; 0 * inf is 0, as the limit of finite products."""
-    if a.lo is a.hi and b.lo is b.hi:
-        return Enclosure(_outward_product(a.lo, b.lo, -1), _outward_product(a.lo, b.lo, 1))
-    ends = [(x, y) for x in (a.lo, a.hi) for y in (b.lo, b.hi)]
-    lows = [_outward_product(x, y, -1) for x, y in ends]
-    highs = [_outward_product(x, y, 1) for x, y in ends]
-    return Enclosure(np.minimum.reduce(lows), np.maximum.reduce(highs))
+    ends = [_outward_product(x, y) for x in _ends(a) for y in _ends(b)]
+    return Enclosure(reduce(np.minimum, (lo for lo, _ in ends)), reduce(np.maximum, (hi for _, hi in ends)))
+
+
+def _ends(a: Enclosure) -> tuple[Array, ...]:
+    return (a.lo,) if a.lo is a.hi else (a.lo, a.hi)
 
 
 def square(a: Enclosure) -> Enclosure:
     """{x * x}, never negative."""
     low, high = a.mig, a.mag
-    return Enclosure(np.maximum(_outward_product(low, low, -1), 0.0), _outward_product(high, high, 1))
+    return Enclosure(np.maximum(_outward_product(low, low)[0], 0.0), _outward_product(high, high)[1])
 
 
 def divide(a: Enclosure, b: Enclosure) -> Enclosure:
@@ -173,11 +175,16 @@ def divide(a: Enclosure, b: Enclosure) -> Enclosure:
     return Enclosure(lo, np.where(touches, np.inf, np.maximum.reduce(highs)))
 
 
-def _outward_sum(x: Array, y: Array, sign: int) -> Array:
+def _two_sum(x: Array, y: Array) -> tuple[Array, Array]:
+    """TwoSum: x + y = total + residual exactly (Knuth), where nothing overflows."""
     with np.errstate(invalid="ignore", over="ignore"):
         total = x + y
         t = total - x
-        residual = (x - (total - t)) + (y - t)  # TwoSum: x + y = total + residual exactly
+        return total, (x - (total - t)) + (y - t)
+
+
+def _outward_sum(total: Array, residual: Array, sign: int) -> Array:
+    with np.errstate(invalid="ignore", over="ignore"):
         outward = np.nextafter(total, sign * np.inf)
     stepped = np.where(residual * sign > 0.0, outward, total)
     stepped = np.where(np.isfinite(residual), stepped, outward)
@@ -199,17 +206,16 @@ def _safe(x: Array) -> npt.NDArray[np.bool_]:
     return np.asarray((size == 0.0) | ((size > _SAFE_LOW) & (size < _SAFE_HIGH)))
 
 
-def _outward_product(x: Array, y: Array, sign: int) -> Array:
+def _outward_product(x: Array, y: Array) -> tuple[Array, Array]:
+    """x y rounded down and up, itself where float64 holds it."""
     with np.errstate(invalid="ignore", over="ignore", under="ignore"):
         product = x * y
         residual = _two_product_residual(x, y, product)
     zero = (x == 0.0) | (y == 0.0)
     product = np.where(zero, 0.0, product)
-    with np.errstate(over="ignore", under="ignore"):
-        outward = np.nextafter(product, sign * np.inf)
-    stepped = np.where(residual * sign > 0.0, outward, product)
     trusted = _safe(x) & _safe(y) & _safe(product)
-    return np.asarray(np.where(zero, 0.0, np.where(trusted, stepped, outward)), dtype=np.float64)
+    lo = np.where(zero | (trusted & ~(residual < 0.0)), product, down(product))
+    return lo, np.where(zero | (trusted & ~(residual > 0.0)), product, up(product))
 
 
 def _exact_quotient(x: Array, y: Array, quotient: Array) -> npt.NDArray[np.bool_]:

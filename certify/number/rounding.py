@@ -8,10 +8,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from certify.number.formats import Format
+from certify.number.formats import FORMATS, Format
 from certify.number.upward import Array
 
 _MODES = ("nearest", "zero")
+_BINARY32 = FORMATS["fp32"]
 
 
 def round_to(x: npt.ArrayLike, format: Format, mode: str = "nearest") -> Array:
@@ -29,6 +30,8 @@ def round_to(x: npt.ArrayLike, format: Format, mode: str = "nearest") -> Array:
         raise ValueError(f"unknown rounding mode {mode!r}; known: nearest, zero")
     x = np.asarray(x, dtype=np.float64)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        if format == _BINARY32 and mode == "nearest":  # the processor's own conversion
+            return np.asarray(x.astype(np.float32), dtype=np.float64)
         _, exponent = np.frexp(x)
         lowest = format.emin if format.subnormals else -1074
         spacing = np.maximum(exponent - 1, lowest) - (format.precision - 1)

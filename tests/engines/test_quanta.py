@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 import certify
+from certify.engines.running import quantum_of
+
+
+def test_the_quantum_of_a_number_is_its_lowest_bit() -> None:
+    bits = np.random.default_rng(0).integers(-(2**63), 2**63, 2000, dtype=np.int64)
+    bits[::4] &= ~np.int64(0x7FF << 52)  # subnormal
+    bits[::3] &= ~np.int64(2**40 - 1)
+    x = np.append(bits.view(np.float64), [1.0, -6.0, 2.0**-1074, 3.0 * 2.0**-1074, 2.0**-1022, 2.0**1023])
+    x = x[np.isfinite(x) & (x != 0.0)]
+    for number, quantum in zip(x, quantum_of(x), strict=True):
+        odd = Fraction(float(number)) / Fraction(float(quantum))
+        assert odd.denominator == 1
+        assert odd.numerator % 2
+    np.testing.assert_array_equal(quantum_of(np.array([0.0, -0.0, np.inf, -np.inf, np.nan])), [2.0**300, 2.0**300, 0.0, 0.0, 0.0])
 
 
 def test_a_dot_product_may_fall_into_the_binade_below_its_exact_result() -> None:
