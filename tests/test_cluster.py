@@ -17,6 +17,7 @@ import pytest
 
 import certify
 from certify.errors import UsageError
+from certify.workers.units import Case
 from tests.test_workers import certificate_at_points, certificate_of_region, told
 
 distributed = pytest.importorskip("distributed")
@@ -80,9 +81,19 @@ class Assassin(threading.Thread):
         return True
 
 
-@pytest.mark.parametrize(("unit", "asked"), [("solved", certificate_at_points), ("answered", certificate_of_region)])
-def test_a_killed_worker_loses_nothing(cluster: Any, client: Any, unit: str, asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("unit", "asked", "failures"),
+    [("solved", certificate_at_points, 3), ("answered", certificate_of_region, 3), ("solved", certificate_at_points, 0)],
+)
+def test_a_killed_worker_loses_nothing(
+    cluster: Any, client: Any, unit: str, asked: Any, failures: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """failures: deaths of its workers that a unit may survive on the cluster; what it doesn't is done here."""
+    monkeypatch.setattr(cluster.scheduler, "allowed_failures", failures)
+    solved_here: list[int] = []
+    honest = Case.solved
     alone = told(asked(monkeypatch, jobs=1))
+    monkeypatch.setattr(Case, "solved", lambda case, subject: solved_here.append(case.number) or honest(case, subject))
     slowed(client, unit)
     pids = client.run(os.getpid)
     assassin = Assassin(cluster, pids)
@@ -95,6 +106,7 @@ def test_a_killed_worker_loses_nothing(cluster: Any, client: Any, unit: str, ask
     client.wait_for_workers(3)
     assert len(set(client.run(os.getpid).values()) & set(pids.values())) == 2
     assert spread == alone
+    assert bool(solved_here) == (failures == 0)
 
 
 def test_a_worker_with_several_threads_takes_one_unit_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +124,7 @@ def test_the_graph_that_a_runtime_wrote_travels(cluster: Any, root: Path, monkey
 
 def test_another_version_is_refused(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("certify.workers.cluster.ALIKE", "certify 9.9.9 with numpy 9.9.9")
-    with pytest.raises(UsageError, match=r"worker tcp://\S+ runs certify \S+ with numpy \S+, not certify 9\.9\.9"):
+    with pytest.raises(UsageError, match=r"worker tcp://\S+ runs certify \S+ \(sources \w{8}\) with numpy \S+, not certify 9\.9\.9"):
         certificate_at_points(monkeypatch, scheduler=cluster.scheduler_address)
 
 

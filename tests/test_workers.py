@@ -77,6 +77,14 @@ def test_any_number_of_processes_gives_the_same(asked: Any, started: list[int], 
         assert alone.region.boxes >= 150
 
 
+def test_progress_counts_cases(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, float | None]] = []
+    certificate_at_points(monkeypatch, jobs=2, validate=False, progress=lambda stage, share: seen.append((stage, share)))
+    assert [(stage, share) for stage, share in seen if "cases" in stage] == [
+        (f"bounding the error: {done} of 9 cases", done / 9) for done in range(1, 10)
+    ]
+
+
 @pytest.mark.parametrize("asked", [certificate_at_points, certificate_of_region])
 def test_a_process_that_dies_is_done_without(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     alone = told(asked(monkeypatch))

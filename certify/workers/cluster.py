@@ -32,11 +32,24 @@ try:
 except ImportError as absent:
     raise UsageError("--scheduler: Dask is not installed; install onnx-certify[dask]") from absent
 
-logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what it would log is raised here
+for name in ("client", "batched"):
+    logging.getLogger(f"distributed.{name}").setLevel(logging.CRITICAL)  # what they would log is raised here
+
 CONNECT = 5.0  # seconds in which the scheduler must answer
 AHEAD = 512
-ALIKE = f"certify {__version__} with numpy {np.__version__}"
-"""What workers must run: another version may bound otherwise, and another numpy round otherwise."""
+
+
+def _sources() -> str:
+    """A digest of the package's own files."""
+    package = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:8]
+
+
+ALIKE = f"certify {__version__} (sources {_sources()}) with numpy {np.__version__}"
+"""What workers must run: other sources may bound otherwise, and another numpy round otherwise."""
 WORK = "__import__('importlib').import_module('certify.workers.cluster').work(alike, key, parcel, unit)"
 """By name, not pickled: a worker or a scheduler that cannot unpickle a task, since it has no certify or another one, falls silent."""
 
@@ -59,6 +72,8 @@ class Cluster:
 
     def submit(self, model: Model, unit: Callable[..., Any], *arguments: Any) -> Any:
         """A unit under way. Raises UsageError if the scheduler is gone."""
+        if self._client.status not in ("running", "connecting"):
+            raise self._lost()
         key, parcel = self._parcel(model)
         given = {"alike": ALIKE, "key": key, "parcel": parcel, "unit": pickle.dumps((unit, arguments))}
         return self._client.submit(eval, WORK, given, key=f"certify-unit-{uuid.uuid4()}", pure=False)
@@ -71,13 +86,16 @@ class Cluster:
         except distributed.KilledWorker as killed:
             raise Died from killed
         except (CancelledError, CommClosedError) as gone:
-            raise UsageError(f"--scheduler {self._scheduler}: the connection was lost; nothing was certified") from gone
+            raise self._lost() from gone
         except ModuleNotFoundError as absent:
             raise UsageError(f"--scheduler {self._scheduler}: a worker has no {ALIKE}: {absent}; install it there") from absent
 
     def close(self) -> None:
         self._sent = None
         self._client.close()
+
+    def _lost(self) -> UsageError:
+        return UsageError(f"--scheduler {self._scheduler}: the connection was lost; nothing was certified")
 
     def _parcel(self, model: Model) -> tuple[str, Any]:
         if self._sent is None or self._sent[0] is not model:
