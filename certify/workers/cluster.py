@@ -60,6 +60,8 @@ class Cluster:
     def __init__(self, scheduler: str) -> None:
         self._scheduler = scheduler
         self._sent: tuple[Model, str, Any] | None = None
+        if scheduler.startswith("tls:") and distributed.Security().get_connection_args("client").get("ssl_context") is None:
+            raise UsageError(f"--scheduler {scheduler}: Dask's configuration names no certificates; set distributed.comm.tls in it")
         try:
             self._client = distributed.Client(scheduler, timeout=CONNECT, set_as_default=False, name="certify")
         except (OSError, TypeError, ValueError, RuntimeError) as error:
