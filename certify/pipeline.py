@@ -6,7 +6,7 @@ import math
 import resource
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from certify.analysis.problem import Problem
 from certify.analysis.program import Program
-from certify.analysis.reference import at_points, over_region, stored_inputs
+from certify.analysis.reference import over_region, pair_at
 from certify.analysis.target import Target, target
 from certify.certificate.assemble import lost_bounds, node_results, output_results
 from certify.certificate.contract import AsRunFacts, Certificate, Claim, InputFacts, ModelFacts, ProfileFacts, PropertyResult, Validation
@@ -22,7 +22,6 @@ from certify.certificate.witness import Witness
 from certify.data import Inputs, inputs_for, read
 from certify.engines.answer import Answer, answer
 from certify.engines.methods import Method
-from certify.engines.parallel import processors
 from certify.engines.region.answer import Region, region_answer
 from certify.engines.region.decided import RegionDecision
 from certify.engines.region.decided import decide as region_decisions
@@ -37,7 +36,7 @@ from certify.number.upward import Array
 from certify.profiles import profile_named
 from certify.profiles.contract import Profile
 from certify.request import Progress, Request, no_progress
-from certify.workers import Workers
+from certify.workers import Workers, crew_for, wants_witness
 
 if TYPE_CHECKING:
     from certify.validate.attack import Sought
@@ -60,6 +59,7 @@ def run(request: Request, progress: Progress = no_progress, stop: Stop = never) 
 
 def _run(request: Request, progress: Progress, stop: Stop, files: ExitStack) -> Certificate:
     clock = _Clock(progress)
+    crew = files.enter_context(crew_for(request))
     with clock("reading the model"):
         raw = None if request.data is None else read(request.data)
         arrays = None if raw is None else raw.arrays
@@ -77,9 +77,10 @@ def _run(request: Request, progress: Progress, stop: Stop, files: ExitStack) -> 
         progress = _beside(progress, sought)
     with clock("bounding the error"):
         decide = _decision_outputs(subject.graph, subject.program, request)
-        witness = Witness(inputs.points) if any(path.suffix.lower() == ".witness" for path in request.outputs) else None
+        witness = Witness(inputs.points) if wants_witness(request) else None
         limits = Limits(request.time_limit, request.boxes, stop)
-        with Workers(request, request.jobs or processors()) as spread:
+        with closing(crew):
+            spread = Workers(crew, request, subject, arrays)
             stated = _stated(subject, profile, inputs, request, limits, progress, spread)
             decisions = _decided(subject, inputs, request, decide, limits, progress, spread)
             seen = {} if sought is None else sought.largest
@@ -126,14 +127,15 @@ def _bounded(
     limits: Limits,
     seen: Mapping[str, float],
     progress: Progress,
-    spread: Spread,
+    spread: Workers,
 ) -> tuple[Answer, Region | None]:
     """seen: by output, the largest error that a search found in the region."""
     if inputs.box is None or request.engine == "running":
-        keep = None if witness is None else witness.add
         pairs = problems(subject.program, inputs, subject.exact)
-        weakest = request.guarantee if keep is None else "proved"
-        method = Method.named(request.engine, request.eta, request.seed, weakest)
+        keep = None if witness is None else witness.add
+        method = Method.named(request.engine, request.eta, request.seed, request.guarantee if keep is None else "proved")
+        if inputs.box is None and keep is None and spread.pay(inputs.facts.cases):
+            return spread.answer(_points(inputs), method, decide, progress), None
         return answer(pairs, inputs.facts.cases, method, decide if inputs.box is None else [], progress, keep), None
     enough = {name: limit for name in subject.program.outputs if (limit := _enough(request, name, seen.get(name, 0.0))) is not None}
     return region_answer(subject.program, inputs.boxes, limits.share(1.0), enough, progress, spread)
@@ -212,23 +214,23 @@ def _format(name: str | None) -> Format | None:
 
 
 def problems(program: Program, inputs: Inputs, source: Program | None = None) -> Iterator[tuple[Problem, Problem]]:
-    """(stored, exact) case by case: the same object where storing changes neither constants nor inputs.
+    """(stored, exact) case by case, as `pair_at` has them; of a region once.
 
-    source: the model's own program, where `program` is of a graph that a runtime made of it. Nothing else ties the two problems:
-    |computed - z_stored| is bounded on the steps that run, |exact - z_exact| on the model's own, and |z_stored - z_exact| is a
-    difference of two float64 numbers, each of which is what the bound beside it is about.
+    source: the model's own program, where `program` is of a graph that a runtime made of it.
     """
     source = program if source is None else source
     if inputs.box is not None:
         region = over_region(program, inputs.box)
         yield region, region
         return
-    for case in range(inputs.facts.cases):
-        points = {name: x[case : case + 1] if x.shape[0] > 1 else x for name, x in inputs.points.items()}
-        held, radii = stored_inputs(program, points)
-        exact = at_points(source, source.exact, points, {})
-        same = program is source and not radii and not program.converts_constants and all(held[name] is points[name] for name in held)
-        yield (exact if same else at_points(program, program.stored, held, radii)), exact
+    for points in _points(inputs):
+        yield pair_at(program, source, points)
+
+
+def _points(inputs: Inputs) -> list[dict[str, Array]]:
+    """Of each case, (1, *shape) by input."""
+    cases = range(inputs.facts.cases)
+    return [{name: x[case : case + 1] if x.shape[0] > 1 else x for name, x in inputs.points.items()} for case in cases]
 
 
 def _decision_outputs(graph: ModelGraph, program: Program, request: Request) -> list[str]:

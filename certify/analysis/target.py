@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,9 +46,9 @@ def target(
     profile: Profile,
     shapes: Mapping[str, Sequence[int]],
     data: Mapping[str, npt.NDArray[Any]] | None,
-    level: Level | None,
+    level: Level | Written | None,
 ) -> Iterator[Target]:
-    """Read and bind; `level` is onnxruntime's optimization level, None to run the model's own graph.
+    """Read and bind; `level` is onnxruntime's optimization level, or what it wrote at one already; None to run the model's own graph.
 
     The file is read here before onnxruntime opens it: names of external data that lead outside its folder are refused.
     Raises what reading and binding raise; Unsupported for onnxruntime's graph, if it cannot be read or has other inputs or outputs.
@@ -58,7 +58,7 @@ def target(
     if level is None:
         yield Target(source, exact, source, exact)
         return
-    with written(model, level) as file:
+    with nullcontext(level) if isinstance(level, Written) else written(model, level) as file:
         try:
             graph = _alike(source, load(file.path, shapes, data, static_operands, has_rule))
             program = bind(graph, profile)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import numpy as np
 
@@ -50,6 +51,10 @@ class Bounds:
     doubt: Array
     total: Array
 
+    @property
+    def largest(self) -> float:
+        return float(self.total.max(initial=0.0))
+
 
 @dataclass
 class Answer:
@@ -60,7 +65,7 @@ class Answer:
     steps:     by step output. first, first_exact: the first case's problems, for what is shown of nodes and cross-checked.
     lost:      per case, where finiteness was lost.
     ladder:    per output, the largest bound by guarantee: the smallest that holds with at least that one, case by case.
-    eta:       the probability with which bounds that are randomized may fail, all together; 0 if none are.
+    eta:       the probability with which bounds may fail, all together (`failure`).
     """
 
     engine: str
@@ -76,6 +81,23 @@ class Answer:
     first_exact: Problem | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """All that a certificate keeps of one case. It holds on to no part of the model, so that it can be sent between processes.
+
+    guarantee: of the bounds. bounds, decisions: by output. shares: by output and step, of its worst element. steps: by step output.
+    rungs:     by guarantee, the largest bound by output.
+    """
+
+    guarantee: Guarantee
+    bounds: dict[str, Bounds]
+    decisions: dict[str, list[Margin]]
+    lost: tuple[Lost | None, ...]
+    shares: dict[str, dict[str, float]]
+    steps: dict[str, StepFacts]
+    rungs: dict[Guarantee, dict[str, float]]
+
+
 def answer(
     pairs: Iterable[Pair], count: int, method: Method, decide: Sequence[str], progress: Progress | None = None, keep: Keep | None = None
 ) -> Answer:
@@ -84,88 +106,101 @@ def answer(
     keep(case, sweep) is shown each finished case of the adjoint engine, before it is forgotten.
     """
     with single_threaded_products():
-        return _answer(pairs, count, method, decide, progress, keep)
+        left = iter(pairs)
+        first = next(left, None)
+        if first is None:
+            return Answer(method.engine)
+        each = enumerate(chain([first], left))
+        return gather((solve(pair, case, count, method, decide, _part(progress, case, count), keep) for case, pair in each), method, first)
+
+
+def solve(
+    pair: Pair, case: int, cases: int, method: Method, decide: Sequence[str], progress: Progress | None = None, keep: Keep | None = None
+) -> Solved:
+    """Bounds of one case of so many, as `answer` has them."""
+    stored, exact = pair
+    found: list[_Found] = []
+    for candidate in candidates(stored, exact, method, case, cases, progress):
+        if keep is not None and candidate.sweep is not None:
+            keep(case, candidate.sweep)
+        found.append(_found(candidate, stored, exact, decide))
+        del candidate  # its sweep is not held beside the next one's
+    found.sort(key=lambda one: one.bound.guarantee)
+    best = _headline(found, method.accepted)
+    bound, rungs = best.bound, _rungs(found)
+    shares = {
+        name: {step: float(share[0]) for step, share in bound.contributions.get(name, {}).items() if share.size} for name in best.bounds
+    }
+    return Solved(
+        bound.guarantee, best.bounds, best.decisions, bound.lost or (None,), shares, _facts(bound.tubes, bound.local, stored), rungs
+    )
+
+
+def gather(solved: Iterable[Solved], method: Method, first: Pair) -> Answer:
+    """The answer that cases make up, in their order. first: the pair of the first."""
+    result = Answer(method.engine, first=first[0], first_exact=first[1])
+    pieces: dict[str, list[Bounds]] = {}
+    worst: dict[str, float] = {}
+    rungs: list[dict[Guarantee, dict[str, float]]] = []
+    for case, found in enumerate(solved):
+        rungs.append(found.rungs)
+        result.guarantee = max(result.guarantee, found.guarantee)
+        result.lost.extend(found.lost)
+        _keep_largest(result.steps, found.steps)
+        for name, margins_ in found.decisions.items():
+            result.decisions.setdefault(name, []).extend((case, margin) for margin in margins_)
+        for name, bounds in found.bounds.items():
+            pieces.setdefault(name, []).append(bounds)
+            if bounds.largest >= worst.get(name, 0.0):
+                worst[name], result.shares[name] = bounds.largest, found.shares[name]
+    for name, parts in pieces.items():
+        result.outputs[name] = Bounds(*(np.concatenate([getattr(part, kind) for part in parts]) for kind in Bounds.__slots__))
+        result.ladder[name] = _ladder(name, rungs)
+    result.eta = failure(result.guarantee, method.eta)
+    return result
+
+
+def failure(guarantee: Guarantee, eta: float) -> float:
+    """The probability with which bounds of that guarantee may fail; of sampled ones, the share of runs that may exceed them."""
+    if guarantee == Guarantee.SAMPLED:
+        return 1.0 - CONTENT
+    return 0.0 if guarantee == Guarantee.PROVED else eta
 
 
 @dataclass
-class _Solved:
+class _Found:
     """One case, with one guarantee."""
 
-    found: ErrorBound
+    bound: ErrorBound
     bounds: dict[str, Bounds]
     decisions: dict[str, list[Margin]]
 
     @property
     def largest(self) -> dict[str, float]:
-        return {name: float(bounds.total.max(initial=0.0)) for name, bounds in self.bounds.items()}
+        return {name: bounds.largest for name, bounds in self.bounds.items()}
 
 
-def _answer(
-    pairs: Iterable[Pair], count: int, method: Method, decide: Sequence[str], progress: Progress | None, keep: Keep | None
-) -> Answer:
-    result = Answer(method.engine)
-    pieces: dict[str, list[Bounds]] = {}
-    worst: dict[str, float] = {}
-    rungs: list[dict[Guarantee, dict[str, float]]] = []
-    for case, (stored, exact) in enumerate(pairs):
-        found: list[_Solved] = []
-        for candidate in candidates(stored, exact, method, case, count, _part(progress, case, count)):
-            if keep is not None and candidate.sweep is not None:
-                keep(case, candidate.sweep)
-            found.append(_solved(candidate, stored, exact, decide))
-            del candidate  # its sweep is not held beside the next one's
-        rungs.append({solved.found.guarantee: solved.largest for solved in found})
-        solved = _headline(found, method.accepted)
-        result.guarantee = max(result.guarantee, solved.found.guarantee)
-        result.lost.extend(solved.found.lost or (None,))
-        keep_facts(result, solved.found.tubes, solved.found.local, stored)
-        result.first_exact = result.first_exact or exact
-        for name, margins_ in solved.decisions.items():
-            result.decisions.setdefault(name, []).extend((case, margin) for margin in margins_)
-        for name, largest in solved.largest.items():
-            pieces.setdefault(name, []).append(solved.bounds[name])
-            if largest >= worst.get(name, 0.0):
-                worst[name] = largest
-                shares = solved.found.contributions.get(name, {})
-                result.shares[name] = {step: float(share[0]) for step, share in shares.items() if share.size}
-    for name, parts in pieces.items():
-        result.outputs[name] = Bounds(*(np.concatenate([getattr(part, kind) for part in parts]) for kind in Bounds.__slots__))
-        result.ladder[name] = _ladder(name, rungs)
-    result.eta = failure(result.guarantee, method)
-    return result
-
-
-def failure(guarantee: Guarantee, method: Method) -> float:
-    """The probability with which bounds of that guarantee may fail; of sampled ones, what share of runs may exceed them."""
-    if guarantee == Guarantee.SAMPLED:
-        return 1.0 - CONTENT
-    return 0.0 if guarantee == Guarantee.PROVED else method.eta
-
-
-def _solved(candidate: Candidate, stored: Problem, exact: Problem, decide: Sequence[str]) -> _Solved:
+def _found(candidate: Candidate, stored: Problem, exact: Problem, decide: Sequence[str]) -> _Found:
     bound, sweep, doubt = candidate.bound, candidate.sweep, candidate.doubt
     bounds = {name: _bounds(stored, exact, bound, doubt, name) for name in stored.outputs}
     if sweep is None:
-        return _Solved(bound, bounds, {})
+        return _Found(bound, bounds, {})
     limit = 0.25 * candidate.limit
-    return _Solved(bound, bounds, {name: margins(sweep, exact, name, bound.outputs[name], doubt[name], limit) for name in decide})
+    return _Found(bound, bounds, {name: margins(sweep, exact, name, bound.outputs[name], doubt[name], limit) for name in decide})
 
 
-def _headline(found: Sequence[_Solved], accepted: Guarantee | None) -> _Solved:
-    """What the certificate says: of the worst case if anything is found of it, or the smallest with at least the guarantee `accepted`."""
-    wanted = Guarantee.RANDOMIZED if accepted is None else accepted
-    chosen: _Solved | None = None
-    for solved in sorted(found, key=lambda one: one.found.guarantee):
-        if chosen is None or solved.found.guarantee <= wanted:
-            chosen = _better(chosen, solved)
-    assert chosen is not None
-    return chosen
+def _headline(found: Sequence[_Found], accepted: Guarantee | None) -> _Found:
+    """What the certificate says, of what was found, the strongest first: of the worst case, if anything is known of that, or the smallest
+    that has at least the guarantee `accepted`."""
+    best = found[0]
+    for weak in found[1:]:
+        if weak.bound.guarantee <= (Guarantee.RANDOMIZED if accepted is None else accepted):
+            best = _better(best, weak)
+    return best
 
 
-def _better(strong: _Solved | None, weak: _Solved) -> _Solved:
+def _better(strong: _Found, weak: _Found) -> _Found:
     """The weaker guarantee where it gains something for some output, with whatever the stronger one has that is smaller."""
-    if strong is None:
-        return weak
     if not any(weak.largest[name] < BETTER * largest for name, largest in strong.largest.items()):
         return strong
     merged = {
@@ -173,11 +208,22 @@ def _better(strong: _Solved | None, weak: _Solved) -> _Solved:
         for name, mine in weak.bounds.items()
         for theirs in (strong.bounds[name],)
     }
-    told = weak if weak.found.tubes else strong  # what simulated runs alone say has no tubes
-    return _Solved(replace(told.found, guarantee=weak.found.guarantee), merged, weak.decisions or strong.decisions)
+    told = weak.bound if weak.bound.tubes else strong.bound  # simulated runs have no tubes
+    return _Found(replace(told, guarantee=weak.bound.guarantee), merged, weak.decisions or strong.decisions)
 
 
 _LEAST = ("rounding", "doubt", "total")
+
+
+def _rungs(found: Sequence[_Found]) -> dict[Guarantee, dict[str, float]]:
+    """By guarantee and output, the largest of what is smallest, element by element, with at least that guarantee."""
+    rungs: dict[Guarantee, dict[str, float]] = {}
+    least: dict[str, Array] = {}
+    for one in found:
+        for name, bounds in one.bounds.items():
+            least[name] = np.minimum(least[name], bounds.total) if name in least else bounds.total
+        rungs[one.bound.guarantee] = {name: float(x.max(initial=0.0)) for name, x in least.items()}
+    return rungs
 
 
 def _ladder(name: str, rungs: Sequence[dict[Guarantee, dict[str, float]]]) -> dict[Guarantee, float]:
@@ -198,6 +244,8 @@ def _bounds(stored: Problem, exact: Problem, bound: ErrorBound, doubt: dict[str,
         with np.errstate(invalid="ignore"):
             rest = np.where(np.isfinite(rounding), np.maximum(up(rounding - moved), 0.0), np.inf)
         return Bounds(X.mid, moved, rest, X.rad, rounding)
+    if name not in doubt:
+        return Bounds(X.mid, moved, rounding, np.full(rounding.shape, np.inf), add_up(moved, rounding))
     unknown = doubt[name]
     total = add_up(moved, rounding, unknown)
     if stored is exact and name in bound.apart:
@@ -208,15 +256,22 @@ def _bounds(stored: Problem, exact: Problem, bound: ErrorBound, doubt: dict[str,
 def keep_facts(result: Answer, tubes: Mapping[str, Array], local: Mapping[str, Array], problem: Problem) -> None:
     """Remember the largest of what is known of each step."""
     result.first = result.first or problem
+    _keep_largest(result.steps, _facts(tubes, local, problem))
+
+
+def _facts(tubes: Mapping[str, Array], local: Mapping[str, Array], problem: Problem) -> dict[str, StepFacts]:
+    found = {}
     for step in problem.steps:
         name = step.output
-        known = result.steps.get(name, StepFacts())
-        tube = tubes.get(name)
-        result.steps[name] = StepFacts(
-            max(known.tube, 0.0 if tube is None else float(tube.max(initial=0.0))),
-            max(known.local, float(local[name].max(initial=0.0))),
-            max(known.magnitude, float(problem.values[name].mag.max(initial=0.0))),
-        )
+        tube = 0.0 if (x := tubes.get(name)) is None else float(x.max(initial=0.0))
+        found[name] = StepFacts(tube, float(local[name].max(initial=0.0)), float(problem.values[name].mag.max(initial=0.0)))
+    return found
+
+
+def _keep_largest(known: dict[str, StepFacts], fresh: Mapping[str, StepFacts]) -> None:
+    for name, facts in fresh.items():
+        before = known.get(name, StepFacts())
+        known[name] = StepFacts(*(max(getattr(before, kind), getattr(facts, kind)) for kind in StepFacts.__slots__))
 
 
 def _part(progress: Progress | None, case: int, cases: int) -> Progress | None:

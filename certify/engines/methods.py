@@ -49,7 +49,8 @@ class Method:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """bound: of |computed - z_stored|. doubt: of |exact - z_exact|. sweep: None where there are no multipliers. limit: of functionals."""
+    """bound: of |computed - z_stored|. doubt: of |exact - z_exact|; left out by simulated runs, which say nothing of it.
+    sweep: None where there are no multipliers. limit: of functionals."""
 
     bound: ErrorBound
     doubt: dict[str, Array]
@@ -153,7 +154,7 @@ def _first_order(one: Case) -> Candidate:
 
 def _sampled(one: Case) -> Candidate:
     bound = sampled.solve(one.stored, (*one.seed, 3), one.progress)
-    return Candidate(bound, {name: np.zeros_like(x) for name, x in bound.outputs.items()}, None)
+    return Candidate(bound, {}, None)
 
 
 def _is_infinite(bound: ErrorBound) -> bool:
