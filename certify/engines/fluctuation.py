@@ -64,6 +64,12 @@ class Fluctuating(State):
             if self.sampling:
                 self.usual[step.output] = np.minimum(roundings.usual, beta)
             return self._split(step, beta, np.zeros_like(beta), roundings.deviation)
+        if kind == "told":
+            rule: Any = step.rule
+            bias, sigma = rule.fluctuation(X, r, roundings, magnitude, **told)
+            if self.sampling:
+                self.usual[step.output] = np.minimum(rule.fluctuation(X, r, roundings, magnitude, usual=True, **told)[1], beta)
+            return self._split(step, beta, np.minimum(bias, beta), sigma)
         if not np.any(roundings.store(np.ones(1))):
             return self._split(step, beta, beta, None)
         kernel = step.rule.rounding(X, r, roundings.unstored, magnitude, quanta, **told)

@@ -41,6 +41,11 @@ class Independent:
         """As the arithmetic's own, with the note."""
         return self._noted("dot", given, named)
 
+    def inner(self) -> Any:
+        """The roundings of the kernel that leaves its result in its own format."""
+        unstored: Any = self.unstored
+        return unstored.independent()
+
     def store(self, magnitude: Array) -> Array:
         """The error of storing a number of the kernel's own format that is at most `magnitude`."""
         storage = self.arithmetic.storage

@@ -203,6 +203,10 @@ class Roundings(Arithmetic, Protocol):
     @property
     def usual(self) -> Array: ...
 
+    def inner(self) -> Roundings:
+        """Those of `unstored`."""
+        ...
+
     def store(self, magnitude: Array) -> Array:
         """The error of storing a number of the kernel's own format that is at most `magnitude`."""
         ...
@@ -231,7 +235,10 @@ class Rule(Protocol):
     # And `basic`: its kernel is one basic operation, or a copy that is stored (`Arithmetic.delivered`).
     # And `errors(**attributes) -> str | None`, which roundings its kernel does: "one", a basic operation on each element of the result;
     # "own", those of the one `sum` or `dot` that `rounding` asks for, each of one element of the result; "stored", the kernel errs in any
-    # way in its own format and then stores each element once. None, or no such word: nothing is known.
+    # way in its own format and then stores each element once; "told", as `fluctuation` says. None, or no such word: nothing is known.
+    # And then `fluctuation(X, r, roundings, magnitude, usual=False, **attributes) -> (bias, sigma)`: the kernel's error is within bias of a
+    # sum of roundings of mean zero, no two results sharing any, whose largest sizes have squares that add up to at most sigma^2; or, if
+    # `usual`, with the deviation that it usually has, of which nothing is proved.
     # And `floor(arithmetic, least, same, Y, **attributes)`: with least[i] at most every element of operand i, exact or computed
     # (analysis/floors), a number at most every element of the result, exact or computed; `same`: all operands are one value; Y encloses
     # the exact result. A rule with `heeds_floor` may be given the keyword `floors`, such a number for each operand: what its verbs say

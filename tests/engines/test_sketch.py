@@ -58,18 +58,18 @@ def test_the_tail_of_a_binomial_is_not_underestimated(m: int, k: int, p: float) 
 
 
 def test_what_rounding_may_do_to_a_draw_is_not_underestimated() -> None:
-    """The constants of docs/sketch.md, and p = (2/pi) atan(c + THETA) + lapse, worked out anew."""
+    """The constants of docs/sketch.md, and p = (2/pi) atan(c + theta) + lapse, worked out anew."""
     with mpmath.workdps(40):
         phi, t, s, b, angle = (mpmath.mpf(x) for x in (counts.PHI, counts.T, counts.S, counts.B, counts.ANGLE))
-        most = (b * phi + mpmath.mpf("1.01") * (1 + b**2) * angle) / (1 - phi)
-        theta = t * phi + mpmath.mpf("1.01") * (1 + s) * angle + most * phi
-        assert theta <= counts.THETA <= theta * mpmath.mpf("1.000001")
         for sources in (1, 1000, 10**7):
+            most = (b * sources * phi + mpmath.mpf("1.01") * (1 + (b * sources) ** 2) * angle) / (1 - phi)
+            theta = t * phi + mpmath.mpf("1.01") * (1 + s * sources) * angle + most * phi
+            assert theta <= counts.theta(sources) <= theta * mpmath.mpf("1.000001")
             weighted = 2 / mpmath.pi * (1 / t + mpmath.log(1 + t * sources) / t)
-            exact = weighted + 4 / mpmath.pi * mpmath.sqrt(sources / s) + 2 * sources / (mpmath.pi * b)
+            exact = weighted + 4 / mpmath.pi * mpmath.sqrt(sources / (s * sources)) + 2 * sources / (mpmath.pi * b * sources)
             assert exact <= lapse(sources) <= exact * mpmath.mpf("1.000001")
-        for c in counts.LIMITS:
-            assert counts.below(c, 1e-3) >= 2 / mpmath.pi * mpmath.atan(c + theta) + mpmath.mpf(1e-3)
+            for c in counts.LIMITS:
+                assert counts.below(c, sources) >= 2 / mpmath.pi * mpmath.atan(c + theta) + exact
 
 
 @pytest.mark.parametrize("count", [3, 100])
@@ -107,7 +107,7 @@ def test_more_draws_are_more_powerful_and_too_few_are_refused() -> None:
     assert doubt_of_median(1024, 1000) < doubt_of_median(64, 1000)
     with pytest.raises(ValueError, match="too few"):
         count_test(8, 1e-12, 1000, 2000)
-    assert 0.0 < lapse(10) < lapse(10**7) < 0.01
+    assert 0.0 < lapse(10) < lapse(10**7) < 0.03
 
 
 def test_draws_are_cauchy_and_repeatable() -> None:

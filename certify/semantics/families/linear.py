@@ -14,7 +14,7 @@ import numpy as np
 from certify.number.enclosure import Enclosure, around
 from certify.number.multipliers import carried
 from certify.number.upward import UNIT_ROUNDOFF, Array, add_up, inflate, lift
-from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, SlopePull, Tangents, rounded_floor
+from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, Roundings, SlopePull, Tangents, rounded_floor
 from certify.semantics.families.broadcast import Shape
 
 
@@ -45,7 +45,8 @@ class Linear:
     divisor:   quantum, the power of two that divides the result; None claims nothing.
     adds:      True if kernels only add elements up, and at most divide by their number: what is not negative stays so.
     basic: True if the kernel is one addition, or one subtraction.
-    rounds: what `Rule.errors` says of a kernel that is not one operation.
+    rounds: what `Rule.errors` says of a kernel that is not one operation. split: (roundings, Sizes, usual) -> `Rule.fluctuation`, where
+            that is "told".
     infinities: "points" for a sum in which one infinite term (a mask) is the result, whatever is added to it.
     """
 
@@ -68,6 +69,7 @@ class Linear:
     adds: bool = False
     basic: bool = False
     rounds: str | None = None
+    split: Callable[..., tuple[Array, Array]] | None = None
 
     def value(self, *x: Any, **attributes: Any) -> Any:
         """L x."""
@@ -163,15 +165,27 @@ class Linear:
     ) -> Array:
         """As `kernel` says; 0 where the result is an infinity that was added."""
         given = _given(X)
-        operands = tuple(x.mag if radius is None else add_up(x.mag, radius) for x, radius in zip(given, r, strict=True))
-        _, terms, _ = self.extent([x.shape for x in given], **attributes)
-        born = self.kernel(arithmetic, Sizes(operands, magnitude, quantum, terms), **attributes)
+        born = self.kernel(arithmetic, self._sizes(given, r, magnitude, quantum, attributes), **attributes)
         masked = self._masked(given)
         return born if masked is None else np.where(np.isinf(masked), 0.0, born)  # infinity plus a finite number rounds to itself
 
+    def _sizes(
+        self, given: list[Enclosure], r: Radii, magnitude: Array, quantum: Sequence[Array | float], attributes: dict[str, Any]
+    ) -> Sizes:
+        operands = tuple(x.mag if radius is None else add_up(x.mag, radius) for x, radius in zip(given, r, strict=True))
+        _, terms, _ = self.extent([x.shape for x in given], **attributes)
+        return Sizes(operands, magnitude, quantum, terms)
+
     def errors(self, **attributes: Any) -> str | None:
         """As `Rule.errors`."""
-        return "one" if self.basic else self.rounds
+        return "one" if self.basic else "told" if self.split is not None else self.rounds
+
+    def fluctuation(
+        self, X: Operands, r: Radii, roundings: Roundings, magnitude: Array, usual: bool = False, **attributes: Any
+    ) -> tuple[Array, Array]:
+        """As `split` says."""
+        assert self.split is not None
+        return self.split(roundings, self._sizes(_given(X), r, magnitude, (), attributes), usual, **attributes)
 
     def floor(self, arithmetic: Arithmetic, least: Sequence[float], same: bool, Y: Enclosure, /, **attributes: Any) -> float:
         """Sums of non-negative numbers are not negative in any order; a single addition is at least the floors' sum, rounded."""

@@ -18,25 +18,9 @@ from typing import Any
 import numpy as np
 
 from certify.number.enclosure import Enclosure, square, subtract
-from certify.number.upward import UNIT_ROUNDOFF, Array, add_up, down, inflate, mul_up, sum_up, up
-from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, Tangents
-from certify.semantics.families.welford import running_mean, running_squares
-
-
-def mean_enclosure(X: Enclosure) -> Enclosure:
-    """The mean along the last axis, which stays with extent 1: float64 sums err by at most (n - 1) u sum |x|."""
-    n = X.shape[-1]
-    if n == 1:
-        return X
-
-    def end(x: Array, sign: int) -> Array:
-        outward = up if sign > 0 else down
-        with np.errstate(over="ignore", invalid="ignore"):
-            off = mul_up(float(n), UNIT_ROUNDOFF, sum_up(np.abs(x), axis=-1, keepdims=True))
-            mean = outward(outward(x.sum(axis=-1, keepdims=True) + sign * off) / n)
-        return np.where(off == 0.0, 0.0, np.where(np.isnan(mean), sign * np.inf, mean))
-
-    return Enclosure(end(X.lo, -1), end(X.hi, 1))
+from certify.number.upward import Array, add_up, down, mul_up, sum_up, up
+from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, Roundings, Tangents
+from certify.semantics.families.moment_kernel import MomentKernel, MomentParts, mean_enclosure
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +126,7 @@ class Moment:
         x = _only(X)
         group = Group(x.shape[1:], axes)
         wide = x.widen(r[0]).map(group.split)
-        kernel = _Kernel(wide, arithmetic)
+        kernel = MomentKernel(wide, arithmetic)
         most = self._range(wide).hi
         if not self.centred:
             return np.asarray(group.join(kernel.mean_square(most)))
@@ -150,85 +134,42 @@ class Moment:
         chosen = [ways[style]] if style in ways else list(ways.values())
         return np.asarray(group.join(np.maximum.reduce([way(most) for way in chosen])))
 
+    def errors(self, **attributes: Any) -> str:
+        """As `Rule.errors`."""
+        return "told"
+
+    def fluctuation(
+        self,
+        X: Operands,
+        r: Radii,
+        roundings: Roundings,
+        magnitude: Array,
+        *,
+        axes: tuple[int, ...],
+        style: str = "any",
+        usual: bool = False,
+    ) -> tuple[Array, Array]:
+        """The larger of both parts of the ways that `style` leaves open; usually, and by definition, a variance is centred."""
+        x = _only(X)
+        group = Group(x.shape[1:], axes)
+        wide = x.widen(r[0]).map(group.split)
+        parts = MomentParts(wide, roundings, usual)
+        most = self._range(wide).hi
+        if not self.centred:
+            found = [parts.mean_square_parts()]
+        else:
+            ways = {"centred": parts.centred_parts, "uncentred": parts.uncentred_parts, "running": parts.running_parts}
+            chosen = ways.values() if style not in ways and not usual else [ways.get(style, parts.centred_parts)]
+            found = [way(most) for way in chosen]
+        bias, sigma = (np.maximum.reduce(kind) for kind in zip(*found, strict=True))
+        return np.asarray(group.join(bias)), np.asarray(group.join(sigma))
+
     def floor(self, arithmetic: Arithmetic, least: Sequence[float], same: bool, Y: Enclosure, /, **attributes: Any) -> float:
         """A mean of squares is not negative; a variance computed as a difference of means may be."""
         return -np.inf if self.centred else 0.0
 
     def quantum(self, quantum: Sequence[Array | float], *, axes: tuple[int, ...], style: str = "any") -> Array | float:
         return 0.0
-
-
-class _Kernel:
-    """Errors of kernels that compute second moments of any x in `wide`, groups along the last axis.
-
-    A mean is a sum divided by n or multiplied by fl(1/n): the sum's error / n, u relative for 1/n, one operation.
-    """
-
-    def __init__(self, wide: Enclosure, arithmetic: Arithmetic) -> None:
-        self.wide, self.arithmetic, self.n = wide, arithmetic, max(wide.shape[-1], 1)
-        mean = mean_enclosure(wide)
-        self.mean = mean.mag
-        size = sum_up(wide.mag, axis=-1, keepdims=True)
-        total = np.minimum(size, mul_up(float(self.n), self.mean))
-        self.mean_off = self._average(total, arithmetic.sum(self.n, size, total, self._largest(wide.mag)))
-        self.distance = np.minimum(subtract(wide, mean).mag, np.inf)
-
-    def _largest(self, x: Array) -> Array:
-        return np.asarray(np.max(x, axis=-1, keepdims=True, initial=0.0))
-
-    def _average(self, total: Array, off: Array) -> Array:
-        """Error of a mean whose sum is at most `total` and off by `off`."""
-        inverse = float(up(np.asarray(1.0 / self.n)))
-        size = mul_up(inverse, add_up(total, off))
-        scaled = mul_up(self.arithmetic.unit_roundoff, size)
-        return add_up(mul_up(inverse, off), scaled, self.arithmetic.round(add_up(size, scaled)))
-
-    def mean_square(self, most: Array) -> Array:
-        """mean(x^2), a dot product; `most` >= its value."""
-        squares = mul_up(self.wide.mag, self.wide.mag)
-        size = sum_up(squares, axis=-1, keepdims=True)
-        return self._average(size, self.arithmetic.dot(self.n, size, size, self._largest(squares)))
-
-    def centred(self, most: Array) -> Array:
-        """d_i = fl(x_i - m), m off by e: d_i = (x_i - mean) - e + (at most h_i), then mean(d^2).
-
-        sum ((x_i - mean) - e)^2 = sum (x_i - mean)^2 + n e^2, since deviations from the mean add up to 0; the h_i add
-        at most sum (2 |x_i - mean - e| h_i + h_i^2).
-        """
-        e = self.mean_off
-        reach = add_up(self.distance, e)
-        h = self.arithmetic.round(reach)
-        moved = sum_up(add_up(mul_up(2.0, reach, h), mul_up(h, h)), axis=-1, keepdims=True)
-        moved = add_up(moved, mul_up(float(self.n), e, e))
-        squares = mul_up(add_up(reach, h), add_up(reach, h))
-        size = sum_up(squares, axis=-1, keepdims=True)
-        total = np.minimum(size, add_up(mul_up(float(self.n), most), moved))
-        off = self.arithmetic.dot(self.n, size, total, self._largest(squares))
-        inverse = float(up(np.asarray(1.0 / self.n)))
-        return add_up(mul_up(inverse, moved), self._average(total, off))
-
-    def running(self, most: Array) -> Array:
-        """Welford's, n V then divided as a sum is. The V of a part is at most (max x - min x)^2 / 4, and n V / 2 of the whole."""
-        size, largest = sum_up(self.wide.mag, axis=-1, keepdims=True), self._largest(self.wide.mag)
-        ends = np.max(self.wide.hi, axis=-1, keepdims=True, initial=-np.inf), np.min(self.wide.lo, axis=-1, keepdims=True, initial=np.inf)
-        total = mul_up(float(self.n), most)
-        with np.errstate(over="ignore", invalid="ignore"):
-            reach = np.where(ends[0] >= ends[1], up(ends[0] - ends[1]), 0.0)
-            deviation = inflate(np.minimum(0.5 * reach, np.sqrt(0.5 * total)), 4)
-        mean_off = running_mean(self.arithmetic, self.n, size, deviation, largest)
-        upper, lower = (sum_up(np.maximum(end, 0.0), axis=-1, keepdims=True) for end in (self.wide.hi, -self.wide.lo))
-        with np.errstate(over="ignore", invalid="ignore"):
-            middle = np.minimum(size, inflate(np.sqrt(np.maximum(upper, lower)) * np.sqrt(size), 4))
-        return self._average(total, running_squares(self.arithmetic, self.n, middle, total, mean_off, largest, reach))
-
-    def uncentred(self, most: Array) -> Array:
-        """fl(E - fl(m^2)), E = mean(x^2): their errors, and one subtraction."""
-        e = self.mean_off
-        square_off = mul_up(e, add_up(mul_up(2.0, self.mean), e))
-        whole = add_up(self.mean, e)
-        square_off = add_up(square_off, self.arithmetic.round(mul_up(whole, whole)))
-        before = add_up(self.mean_square(most), square_off)
-        return add_up(before, self.arithmetic.round(add_up(most, before)))
 
 
 @dataclass(frozen=True, slots=True)

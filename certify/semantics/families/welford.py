@@ -82,6 +82,49 @@ def running_squares(arithmetic: Arithmetic, n: int, size: Array, total: Array, m
         return _fitting(arithmetic, 2.0 * (most * most + total + off), off)
 
 
+def running_mean_parts(arithmetic: Arithmetic, n: int, size: Array, deviation: Array, largest: Array) -> tuple[Array, Array]:
+    """(bias, sigma) of e (families/moment_kernel). In absolute roundings n e = n_a e_a + n_b e_b + n g + n (what d's product errs by),
+    exactly, n and e those of the set that results, g its addition's.
+
+    There are at most n merges, with n_S |g| <= u (|the sum of S| + n_S E): sigma <= u sqrt(n) (S + n E) / n. The rest is worst case as
+    above, without u S; what it grows by with errors before is at most 2 t n E.
+    """
+    u, eta = arithmetic.unit_roundoff, arithmetic.underflow
+    t = 3.0 * u * (1.0 + u) ** 2
+    worst = running_mean(arithmetic, n, size, deviation, largest)
+    with np.errstate(over="ignore", invalid="ignore"):
+        floor = n * eta * (5.0 + 6.0 * largest)
+        rest = 3.0 * t * np.sqrt(1.0 + levels(n) / 4.0) * deviation + floor
+        bias = inflate(np.exp(min(n * (u + 2.0 * t), _MOST)) * rest + 2.0 * t * n * worst, 512)
+        sigma = inflate(u * np.sqrt(n) * (size / n + worst), 8)
+    return np.where(np.isfinite(worst), bias, np.inf), np.where(np.isfinite(worst), sigma, np.inf)
+
+
+def running_squares_parts(
+    arithmetic: Arithmetic, n: int, sizes: tuple[Array, Array], total: Array, mean_off: Array, largest: Array, reach: Array
+) -> tuple[Array, Array]:
+    """(bias, sigma) of the error of M; sizes: >= sqrt(T S) and >= T; the rest as in `running_squares`.
+
+    Of the first order, 2 sum eps c and sum d eps, the part of g, |g| <= u |m_S| but for what is of second order, are roundings, and so
+    are the additions, each of a sum of at most n V + (all errors). For squares, |m_S| |c| <= T |m_S - mean|, and sets of size j, disjoint,
+    have sum (m_S - mean)^2 <= n V / j: over the prefixes of chains and h levels at most n V (1 + ln n + h / 2). sum d^2 <= 2 n V, and
+    |m_S| <= max |x|.
+    """
+    u, eta, h = arithmetic.unit_roundoff, arithmetic.underflow, levels(n)
+    t, E = 3.0 * u * (1.0 + u) ** 2, mean_off
+    worst = running_squares(arithmetic, n, sizes[0], total, E, largest, reach)
+    with np.errstate(over="ignore", invalid="ignore"):
+        deviation, most = np.sqrt(total / n), reach + 2.0 * E
+        second = 2.0 * (u + t) * E + n * eta * (5.0 + 6.0 * largest)
+        bias = 2.0 * t * total * (np.sqrt(2.0 + 2.0 * np.log(n)) + 1.5 * np.sqrt(h)) + t * total
+        bias = bias + 2.0 * n * n * deviation * second + 4.0 * n * (1.0 + h / 4.0) * E * E + 1.5 * n * deviation * second
+        bias = bias + n * E * (u * largest + t * reach + second) + 8.0 * n * (1.0 + n) * eta * (1.0 + most) ** 2
+        bias = inflate(bias + 6.0 * u * (1.0 + u) ** 5 * (total + worst), 512)
+        means = 2.0 * u * sizes[1] * np.sqrt(total * (1.0 + np.log(n) + h / 2.0)) + u * largest * np.sqrt(2.0 * total)
+        sigma = inflate(means + np.sqrt(n + 2.0 * h) * u * (total + worst), 512)
+    return np.where(np.isfinite(worst), bias, np.inf), np.where(np.isfinite(worst), sigma, np.inf)
+
+
 def _fitting(arithmetic: Arithmetic, reached: Array, bound: Array) -> Array:
     """The bound; inf where what is reached on the way may overflow."""
     with np.errstate(invalid="ignore"):

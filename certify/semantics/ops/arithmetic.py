@@ -15,11 +15,12 @@ import numpy as np
 from certify.number import enclosure
 from certify.number.enclosure import Enclosure
 from certify.number.upward import Array, add_up, inflate
-from certify.semantics.contract import Arithmetic, register
+from certify.semantics.contract import Arithmetic, Roundings, register
 from certify.semantics.families.bilinear import Bilinear
 from certify.semantics.families.broadcast import Shape, align, broadcast_shape, collect, spread_count
 from certify.semantics.families.form import Extent
 from certify.semantics.families.linear import Linear, Sizes
+from certify.semantics.families.moment_kernel import stored_mean_parts
 
 
 def aligned(*x: Any) -> list[Any]:
@@ -180,6 +181,12 @@ def _variadic_mean_rounding(arithmetic: Arithmetic, sizes: Sizes) -> Array:
     return mean_rounding(arithmetic, sizes.terms, total, sizes.magnitude, largest)
 
 
+def _variadic_mean_split(roundings: Roundings, sizes: Sizes, usual: bool) -> tuple[Array, Array]:
+    total = add_up(*aligned(*sizes.operands))
+    largest = np.asarray(reduce(np.maximum, aligned(*sizes.operands)))
+    return stored_mean_parts(roundings, sizes.terms, total, sizes.magnitude, largest, None, usual)
+
+
 def _addition(name: str, since: int) -> Linear:
     return Linear(
         name,
@@ -253,7 +260,7 @@ register(
             _variadic_mean_rounding,
             pointwise=True,
             adds=True,
-            rounds="stored",
+            split=_variadic_mean_split,
         )
         for since in (8, 13)
     ),

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from certify.number.upward import Array, inflate
-from certify.semantics.contract import Arithmetic, register
+from certify.semantics.contract import Arithmetic, Roundings, register
 from certify.semantics.families.broadcast import Shape
 from certify.semantics.families.linear import Linear, Sizes
+from certify.semantics.families.moment_kernel import stored_mean_parts
 from certify.semantics.families.windows import Windows, refuse_dilated_same, windows
 from certify.semantics.ops.arithmetic import mean_rounding
 
@@ -101,13 +102,23 @@ def _whole_extent(shapes: Sequence[Shape], **_: Any) -> tuple[Shape, int, int]:
     return (*shapes[0][:3], *(1,) * len(extent)), max(1, math.prod(extent)), 1
 
 
-def _whole_rounding(arithmetic: Arithmetic, sizes: Sizes, **_: Any) -> Array:
+def _whole_sizes(sizes: Sizes) -> tuple[Array, Array, Array]:
+    """(>= sum |x|, max |x|, how many are not zero) of each channel."""
     x = sizes.operands[0]
     axes = tuple(range(3, x.ndim))
     total = inflate(np.asarray(x.sum(axis=axes, keepdims=True)), sizes.terms)
     largest = np.asarray(x.max(axis=axes, keepdims=True, initial=0.0))
-    nonzero = np.asarray((x > 0.0).sum(axis=axes, keepdims=True), dtype=np.float64)
+    return total, largest, np.asarray((x > 0.0).sum(axis=axes, keepdims=True), dtype=np.float64)
+
+
+def _whole_rounding(arithmetic: Arithmetic, sizes: Sizes, **_: Any) -> Array:
+    total, largest, nonzero = _whole_sizes(sizes)
     return mean_rounding(arithmetic, sizes.terms, total, sizes.magnitude, largest, nonzero)
+
+
+def _whole_split(roundings: Roundings, sizes: Sizes, usual: bool, **_: Any) -> tuple[Array, Array]:
+    total, largest, nonzero = _whole_sizes(sizes)
+    return stored_mean_parts(roundings, sizes.terms, total, sizes.magnitude, largest, nonzero, usual)
 
 
 def _window_sum(x: Any, **attributes: Any) -> Any:
@@ -135,7 +146,9 @@ register(
         for since in (1, 7, 10, 11, 19, 22)
     ),
     *(
-        Linear("GlobalAveragePool", since, ("X",), _whole, _whole, _whole_back, _whole_extent, _whole_rounding, adds=True, rounds="stored")
+        Linear(
+            "GlobalAveragePool", since, ("X",), _whole, _whole, _whole_back, _whole_extent, _whole_rounding, adds=True, split=_whole_split
+        )
         for since in (1, 22)
     ),
     Linear(

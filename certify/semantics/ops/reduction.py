@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from certify.number.upward import Array, add_up, inflate
-from certify.semantics.contract import Arithmetic, register
+from certify.number.upward import Array, add_up, inflate, mul_up
+from certify.semantics.contract import Arithmetic, Roundings, register
 from certify.semantics.families.broadcast import Shape
 from certify.semantics.families.linear import Linear, Sizes
+from certify.semantics.families.moment_kernel import SHARED, running_parts_of_mean, stored_mean_parts
 from certify.semantics.families.welford import running_mean
 from certify.semantics.ops.arithmetic import mean_rounding
 
@@ -167,8 +168,25 @@ def _moment_rounding(arithmetic: Arithmetic, sizes: Sizes, **attributes: Any) ->
         return np.maximum(added, add_up(off, arithmetic.round(add_up(sizes.magnitude, off))))
 
 
+def _mean_split(roundings: Roundings, sizes: Sizes, usual: bool, **attributes: Any) -> tuple[Array, Array]:
+    total, largest = sums_and_largest(sizes, attributes)
+    return stored_mean_parts(roundings, sizes.terms, total, sizes.magnitude, largest, nonzero_terms(sizes, attributes), usual)
+
+
+def _moment_split(roundings: Roundings, sizes: Sizes, usual: bool, **attributes: Any) -> tuple[Array, Array]:
+    """As `_moment_rounding`; a variance beside it shares its roundings."""
+    bias, sigma = _mean_split(roundings, sizes, usual, **attributes)
+    if usual or sizes.terms <= 1 or not sizes.operands[0].size:
+        return bias, mul_up(SHARED, sigma)
+    total, largest = sums_and_largest(sizes, attributes)
+    with np.errstate(over="ignore", invalid="ignore"):
+        spread = np.fmin(inflate(np.sqrt(total / sizes.terms * largest), 4), largest)
+    running = running_parts_of_mean(roundings, sizes.terms, total, spread, largest, sizes.magnitude)
+    return np.maximum(bias, running[0]), mul_up(SHARED, np.maximum(sigma, running[1]))
+
+
 register(
-    Linear("Mean", 1, ("data",), _mean, _mean, _mean_back, _extent, _moment_rounding, adds=True, domain="certify"),
+    Linear("Mean", 1, ("data",), _mean, _mean, _mean_back, _extent, _moment_rounding, adds=True, split=_moment_split, domain="certify"),
     *(
         Linear(
             "ReduceSum",
@@ -197,7 +215,7 @@ register(
             _extent,
             _mean_rounding,
             adds=True,
-            rounds="stored",
+            split=_mean_split,
             static=frozenset({"axes"}) if since >= 18 else frozenset(),
         )
         for since in (1, 11, 13, 18)
