@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from certify.analysis.problem import Problem
 from certify.engines.adjoint import bound_of
@@ -18,13 +19,19 @@ from certify.engines.fluctuation import FirstOrder, Fluctuating, quantile
 from certify.engines.sketch.counts import doubt_of_median
 from certify.engines.sketch.draws import Draws, standard_normal
 from certify.engines.sketch.likely import FirstOrderProposal, LikelyProposal, caps_of, sizes_of
-from certify.engines.sketch.norms import PHI, doubt_of_norm, norm_test
-from certify.engines.sketch.proposal import passed, settled
+from certify.engines.sketch.norms import PHI, NormTest, doubt_of_norm, norm_test
+from certify.engines.sketch.proposal import passed
 from certify.engines.sketch.solve import ATTEMPTS, RAISE, Tester
+from certify.engines.sketch.verify import Verdict
 from certify.engines.sweep import Sweep, sweep
 from certify.number.upward import Array, add_up
 
 DRAWS = 512  # of either kind, in either phase
+ROUNDS = 3  # of narrowing, at most
+GAIN = 0.95  # what a round of narrowing has to gain for another one
+
+Accepted = tuple[LikelyProposal, dict[str, Array], dict[str, Array]]
+"""A proposal whose claims passed, the sizes it claimed (infinite where none), and what arrives at most at each step."""
 
 
 def output_elements(problem: Problem) -> int:
@@ -53,9 +60,9 @@ def solve(
 
     A quarter of eta is spent on draws that mislead, a quarter on tubes that are left, half on the outputs.
     """
-    made = _accepted(problem, LikelyProposal, Fluctuating, eta, seed, progress)
-    caps = {} if made is None else made[1]
-    one = settled(problem, True, caps, {}, progress) if caps else sweep(problem, True, 0.0, progress)
+    search = _Search(problem, eta, seed, progress)
+    made = search.accepted(LikelyProposal, Fluctuating)
+    one = sweep(problem, True, 0.0, progress) if made is None else search.narrowed(*made)
     bound = bound_of(one, Guarantee.PROBABILISTIC, "probabilistic", output_limit)
     return likely(bound, problem, 0.5 * eta) or bound, one
 
@@ -68,7 +75,7 @@ def first_order(
     for step in problem.steps:
         one.enter(step, 0.0)
     dear = [name for name in problem.outputs if name in one.steps and one.dear(name, output_limit)]
-    made = _accepted(problem, FirstOrderProposal, FirstOrder, eta, seed, progress) if dear else None
+    made = _Search(problem, eta, seed, progress).accepted(FirstOrderProposal, FirstOrder) if dear else None
     for name in problem.outputs:
         if name in one.state.tubes and np.isfinite(one.state.tubes[name]).all():
             one.state.tubes[name] = _reached(one, name, made, name in dear)
@@ -76,49 +83,97 @@ def first_order(
     return likely(bound, problem, 0.5 * eta) or bound, one
 
 
-def _reached(one: Sweep, name: str, made: tuple[LikelyProposal, dict[str, Array]] | None, dear: bool) -> Array:
+def _reached(one: Sweep, name: str, made: Accepted | None, dear: bool) -> Array:
     """The output's tube to first order: from draws; where functionals are asked for, as much as may be."""
     shape = one.problem.values[name].shape
     if not dear:
         return np.full(shape, np.finfo(np.float64).max)
-    if made is None or name not in made[1]:
+    if made is None or name not in made[2]:
         return np.full(shape, np.inf)
-    return add_up(made[1][name], made[0].state.local[name])
+    return add_up(made[2][name], made[0].state.local[name])
 
 
-def _accepted(
-    problem: Problem, kind: type[LikelyProposal], state: type[Fluctuating], eta: float, seed: tuple[int, ...], progress: Progress | None
-) -> tuple[LikelyProposal, dict[str, Array]] | None:
-    """The first proposal all of whose claims pass, and what arrives at most at each step; None where none does."""
-    tester = Tester(problem, 0.125 * eta, (*seed, 0), progress, DRAWS, kinds=2)
-    elements, left = tester.elements, 0.125 * eta
-    times = quantile(elements, 0.25 * eta)
-    raised: dict[str, Array] = {}
-    lifted: dict[str, Array] = {}
-    for attempt in range(ATTEMPTS):
-        left *= 0.5
-        counts, norms = tester.next_test(), norm_test(DRAWS, left / elements, elements, tester.sources)
+class _Search:
+    """For tubes that hold but for half of eta: a quarter for draws of either kind that mislead, a quarter for tubes that are left."""
+
+    def __init__(self, problem: Problem, eta: float, seed: tuple[int, ...], progress: Progress | None) -> None:
+        self.problem, self.seed, self.progress = problem, seed, progress
+        self.tester = Tester(problem, 0.125 * eta, (*seed, 0), progress, DRAWS, kinds=2)
+        self.quantile = quantile(self.tester.elements, 0.25 * eta)
+        self.paid = float(np.sqrt(self.tester.sources)) / PHI
+        self._left, self._tests = 0.125 * eta, 0
+
+    def accepted(self, kind: type[LikelyProposal], state: type[Fluctuating]) -> Accepted | None:
+        """The first proposal all of whose claims pass, and what arrives at most at each step; None where none does."""
+        raised: dict[str, Array] = {}
+        lifted: dict[str, Array] = {}
+        for attempt in range(ATTEMPTS):
+            made = self._proposed(kind, state(self.problem), attempt, raised, lifted)
+            found, sizes, swollen = self._tested(made)
+            if not found.refused and not swollen:
+                return made, made.claimed, caps_of(made, found, sizes)
+            for refused, factors in ((found.refused, raised), (swollen, lifted)):
+                for name, mask in refused.items():
+                    before = factors.get(name, np.ones(mask.shape))
+                    factors[name] = np.where(mask, np.inf if attempt >= ATTEMPTS // 2 else RAISE * before, before)
+        return None
+
+    def narrowed(self, made: LikelyProposal, claimed: dict[str, Array], caps: dict[str, Array]) -> LikelyProposal:
+        """The pass over what was accepted, whose claims are put to fresh draws through its maps as long as that narrows tubes by much."""
+        one = self._settled(made, claimed, caps)
+        for _ in range(ROUNDS):
+            before = _widths(one)
+            found, sizes, swollen = self._tested(one)
+            if found.refused or swollen:
+                break
+            more = caps_of(one, found, sizes)
+            caps = {name: np.minimum(cap, more.get(name, np.inf)) for name, cap in caps.items()}
+            one = self._settled(made, claimed, caps)
+            if not any(now < GAIN * then for now, then in zip(_widths(one), before, strict=True)):
+                break
+        return one
+
+    def _proposed(
+        self, kind: type[LikelyProposal], state: Fluctuating, attempt: int, raised: dict[str, Array], lifted: dict[str, Array]
+    ) -> LikelyProposal:
+        tester, seed = self.tester, self.seed
+        counts, norms = tester.next_test(), self._next_test()
         made = kind(
-            problem,
-            state(problem),
-            draws=Draws(problem, tester.proposing, (*seed, 1, attempt)),
-            slack=counts.power * doubt_of_median(tester.proposing, elements),
+            self.problem,
+            state,
+            draws=Draws(self.problem, tester.proposing, (*seed, 1, attempt)),
+            slack=counts.power * doubt_of_median(tester.proposing, tester.elements),
             raised=raised,
-            normal=Draws(problem, tester.proposing, (*seed, 2, attempt), standard_normal),
-            quantile=times,
-            paid=float(np.sqrt(tester.sources)) / PHI,
-            boost=norms.power * doubt_of_norm(tester.proposing, elements),
+            normal=Draws(self.problem, tester.proposing, (*seed, 2, attempt), standard_normal),
+            quantile=self.quantile,
+            paid=self.paid,
+            boost=norms.power * doubt_of_norm(tester.proposing, tester.elements),
             lifted=lifted,
         )
-        passed(made, "proposing tubes", progress)
-        sizes = sizes_of(made, norms, tester.chunk, (*seed, 3, attempt), progress)
-        found = tester.verdict(made)
+        passed(made, "proposing tubes", self.progress)
+        return made
+
+    def _settled(self, made: LikelyProposal, claimed: dict[str, Array], caps: dict[str, Array]) -> LikelyProposal:
+        state = Fluctuating(self.problem)
+        one = LikelyProposal(self.problem, state, before=made.claims, earlier=claimed, caps=caps, quantile=self.quantile, paid=self.paid)
+        passed(one, "narrowing tubes", self.progress)
+        return one
+
+    def _next_test(self) -> NormTest:
+        """Of sizes, with half of what is left."""
+        tester = self.tester
+        return norm_test(DRAWS, 0.5 * self._left / tester.elements, tester.elements, tester.sources)
+
+    def _tested(self, made: LikelyProposal) -> tuple[Verdict, dict[str, Array], dict[str, npt.NDArray[np.bool_]]]:
+        """By fresh draws: of scales, the limits of sizes, and where these are above what is claimed."""
+        test = self._next_test()
+        self._left *= 0.5
+        self._tests += 1
+        sizes = sizes_of(made, test, self.tester.chunk, (*self.seed, 3, self._tests), self.progress)
         swollen = {name: made.told[name] & (limit > made.sizes[name]) for name, limit in sizes.items()}
-        swollen = {name: mask for name, mask in swollen.items() if mask.any()}
-        if not found.refused and not swollen:
-            return made, caps_of(made, found, sizes)
-        for refused, factors in ((found.refused, raised), (swollen, lifted)):
-            for name, mask in refused.items():
-                before = factors.get(name, np.ones(mask.shape))
-                factors[name] = np.where(mask, np.inf if attempt >= ATTEMPTS // 2 else RAISE * before, before)
-    return None
+        return self.tester.verdict(made), sizes, {name: mask for name, mask in swollen.items() if mask.any()}
+
+
+def _widths(one: Sweep) -> list[float]:
+    """The sum of each output's tube."""
+    return [float(one.state.tubes[name].sum()) if name in one.state.tubes else 0.0 for name in one.problem.outputs]

@@ -13,7 +13,7 @@ The draws are made and pushed in float64. docs/sketch.md proves: a computed draw
     B J    none of |C| is larger than that, but for 2/(pi B)
     ANGLE  how far the angle whose tangent is drawn may be from a continuous one
 
-A draw that lapses may count where it should not: a few in a hundred cost little, and the more may, the less noise is added for the rounding.
+A draw that lapses may count where it should not: a few in a hundred cost little, and the more may, the less noise pays for rounding.
 """
 
 from __future__ import annotations

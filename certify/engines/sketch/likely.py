@@ -37,7 +37,8 @@ class LikelyProposal(Proposal):
     normal:  draws that estimates of sizes are made of. paid: 1 / PHI times the root of how many numbers are drawn.
     boost:   what estimates are multiplied by; lifted: by step, a factor more.
     sizes:   of what is pushed, its deviation as claimed, or as known without draws; norms: of every value with its own roundings.
-    strewn:  the deviations that are drawn. least: what a limit is not below. told: the steps whose size is a claim.
+    strewn:  the deviations that are drawn. least: what a limit is not below. told: by step, where the size is a claim.
+    earlier: without draws, the sizes that are claimed again, infinite where none is.
     """
 
     normal: Draws | None = None
@@ -51,6 +52,7 @@ class LikelyProposal(Proposal):
     least: dict[str, Array] = field(default_factory=dict)
     told: dict[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
     reaches: dict[str, Array] = field(default_factory=dict)
+    earlier: dict[str, Array] = field(default_factory=dict)
 
     def worst(self, name: str) -> Array:
         """Without the roundings of mean zero."""
@@ -75,12 +77,23 @@ class LikelyProposal(Proposal):
         self.least[name] = least = np.where(gain > 0.0, least, 0.0)
         self.sizes[name], self.told[name] = gain, np.zeros(lost.shape, dtype=bool)
         alone = linear.terms == 0 or (step.rule.pointwise and sum(operand in self.norms for operand in set(step.operands)) == 1)
-        if self._held is not None and not alone:  # else the norms before say all
-            estimate = root_mean_square(self._held) * (self.boost * self.lifted.get(name, np.ones(())))
-            claim = np.maximum(np.where(np.isnan(estimate), np.inf, estimate), least)
+        if not alone:  # else the norms before say all
+            claim = np.maximum(self._estimate(name), least)
             self.told[name] = claim < WORTH * gain
             self.sizes[name] = np.where(self.told[name], claim, gain)
         return found
+
+    def _estimate(self, name: str) -> Array:
+        """The size to claim."""
+        if self._held is None:
+            return self.earlier.get(name, np.full((), np.inf))
+        estimate = root_mean_square(self._held) * (self.boost * self.lifted.get(name, np.ones(())))
+        return np.where(np.isnan(estimate), np.inf, estimate)
+
+    @property
+    def claimed(self) -> dict[str, Array]:
+        """By step, the sizes that are claims, infinite elsewhere."""
+        return {name: np.where(told, self.sizes[name], np.inf) for name, told in self.told.items()}
 
     def _draw(self, name: str, pushed: Array | None, scale: Array, noise: Array) -> None:
         """As in `Proposal`, and normal draws of the roundings."""

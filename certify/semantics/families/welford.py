@@ -86,17 +86,20 @@ def running_mean_parts(arithmetic: Arithmetic, n: int, size: Array, deviation: A
     """(bias, sigma) of e (families/moment_kernel). In absolute roundings n e = n_a e_a + n_b e_b + n g + n (what d's product errs by),
     exactly, n and e those of the set that results, g its addition's.
 
-    There are at most n merges, with n_S |g| <= u (|the sum of S| + n_S E): sigma <= u sqrt(n) (S + n E) / n. The rest is worst case as
-    above, without u S; what it grows by with errors before is at most 2 t n E.
+    There are at most n merges, with n_S |g| <= u (|the sum of S| + n_S E): squares of at most n (u (S + n E))^2. Of d's product, three
+    roundings, that of the factor n_b / n is the same for all sums, a third of what is worst case above. The other two are at most n_b u |d|
+    each, but for errors before, and sum (n_b d)^2 <= 2 n V + 2 n (n V), since d^2 <= 2 w d^2 in chains and n_b^2 <= 2 n w in levels. With
+    those errors all grows by at most 2 t n E.
     """
     u, eta = arithmetic.unit_roundoff, arithmetic.underflow
     t = 3.0 * u * (1.0 + u) ** 2
     worst = running_mean(arithmetic, n, size, deviation, largest)
     with np.errstate(over="ignore", invalid="ignore"):
-        floor = n * eta * (5.0 + 6.0 * largest)
-        rest = 3.0 * t * np.sqrt(1.0 + levels(n) / 4.0) * deviation + floor
-        bias = inflate(np.exp(min(n * (u + 2.0 * t), _MOST)) * rest + 2.0 * t * n * worst, 512)
-        sigma = inflate(u * np.sqrt(n) * (size / n + worst), 8)
+        growth = np.exp(min(n * (u + 2.0 * t), _MOST))
+        factor = growth * t * np.sqrt(1.0 + levels(n) / 4.0) * deviation
+        bias = inflate(factor + growth * n * eta * (5.0 + 6.0 * largest) + 2.0 * t * n * worst, 512)
+        differences = 2.0 * u * (1.0 + u) * np.sqrt(1.0 + 1.0 / n) * deviation
+        sigma = inflate(np.hypot(u * np.sqrt(n) * (size / n + worst), differences), 512)
     return np.where(np.isfinite(worst), bias, np.inf), np.where(np.isfinite(worst), sigma, np.inf)
 
 
@@ -108,7 +111,8 @@ def running_squares_parts(
     Of the first order, 2 sum eps c and sum d eps, the part of g, |g| <= u |m_S| but for what is of second order, are roundings, and so
     are the additions, each of a sum of at most n V + (all errors). For squares, |m_S| |c| <= T |m_S - mean|, and sets of size j, disjoint,
     have sum (m_S - mean)^2 <= n V / j: over the prefixes of chains and h levels at most n V (1 + ln n + h / 2). sum d^2 <= 2 n V, and
-    |m_S| <= max |x|.
+    |m_S| <= max |x|. A third of t, and half of a term's six roundings, are those of factors, the same for all sums; the others' sizes
+    are added up, which is more than their squares give.
     """
     u, eta, h = arithmetic.unit_roundoff, arithmetic.underflow, levels(n)
     t, E = 3.0 * u * (1.0 + u) ** 2, mean_off
@@ -116,12 +120,14 @@ def running_squares_parts(
     with np.errstate(over="ignore", invalid="ignore"):
         deviation, most = np.sqrt(total / n), reach + 2.0 * E
         second = 2.0 * (u + t) * E + n * eta * (5.0 + 6.0 * largest)
-        bias = 2.0 * t * total * (np.sqrt(2.0 + 2.0 * np.log(n)) + 1.5 * np.sqrt(h)) + t * total
-        bias = bias + 2.0 * n * n * deviation * second + 4.0 * n * (1.0 + h / 4.0) * E * E + 1.5 * n * deviation * second
+        products = t * total * (2.0 * np.sqrt(2.0 + 2.0 * np.log(n)) + 3.0 * np.sqrt(h) + 1.0)
+        terms = 6.0 * u * (1.0 + u) ** 5 * (total + worst)
+        bias = 2.0 * n * n * deviation * second + 4.0 * n * (1.0 + h / 4.0) * E * E + 1.5 * n * deviation * second
         bias = bias + n * E * (u * largest + t * reach + second) + 8.0 * n * (1.0 + n) * eta * (1.0 + most) ** 2
-        bias = inflate(bias + 6.0 * u * (1.0 + u) ** 5 * (total + worst), 512)
+        bias = inflate(bias + products / 3.0 + terms / 2.0, 512)
         means = 2.0 * u * sizes[1] * np.sqrt(total * (1.0 + np.log(n) + h / 2.0)) + u * largest * np.sqrt(2.0 * total)
-        sigma = inflate(means + np.sqrt(n + 2.0 * h) * u * (total + worst), 512)
+        additions = np.sqrt(n + 2.0 * h) * u * (total + worst)
+        sigma = inflate(np.hypot(np.hypot(means, additions), products * (2.0 / 3.0) + terms / 2.0), 512)
     return np.where(np.isfinite(worst), bias, np.inf), np.where(np.isfinite(worst), sigma, np.inf)
 
 
