@@ -41,6 +41,7 @@ def certify(
     jobs: int = 1,
     boxes: int | None = None,
     eta: float = 1e-9,
+    memory_limit: str | int | None = None,
     progress: forms.Progress = forms.no_progress,
 ) -> Certificate:
     """Bound the rounding error of the model's outputs, as `certify MODEL` does.
@@ -76,6 +77,7 @@ def certify(
         jobs=jobs,
         boxes=boxes,
         eta=eta,
+        memory_limit=None if memory_limit is None else forms.parse_size(str(memory_limit)),
     )
     for output in request.outputs:
         check_writable(output)

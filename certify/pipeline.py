@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from certify import memory
 from certify.analysis.problem import Problem
 from certify.analysis.program import Program
 from certify.analysis.reference import at_points, over_region, stored_inputs
@@ -61,6 +62,8 @@ def run(request: Request, progress: Progress = no_progress, stop: Stop = never) 
 
 
 def _run(request: Request, progress: Progress, stop: Stop, files: ExitStack) -> Certificate:
+    memory.use(request.memory_limit)
+    progress = _within_memory(progress)
     clock = _Clock(progress)
     check_engine(request)
     with clock("reading the model"):
@@ -116,6 +119,16 @@ def check_engine(request: Request) -> None:
     """Raises UsageError for an engine that is promised, not there."""
     if request.engine in LATER_ENGINES:
         raise UsageError(f"--engine {request.engine}: not available in this version; choose auto, running, adjoint or sketch")
+
+
+def _within_memory(progress: Progress) -> Progress:
+    """Progress that looks at the memory held whenever it is told something."""
+
+    def told(stage: str, fraction: float | None) -> None:
+        memory.check(stage)
+        progress(stage, fraction)
+
+    return told
 
 
 def _beside(progress: Progress, sought: Sought | None) -> Progress:

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -23,6 +24,7 @@ PROVIDERS = ("cpu", "cuda")
 LEVELS: tuple[Level, ...] = ("disabled", "basic", "extended", "all")
 GUARANTEES = ("any", "proved", "randomized", "probabilistic", "sampled")
 SUFFIXES = (".json", ".npz", ".witness")
+LEAST_MEMORY = 64_000_000
 LATER_SUFFIXES = (".html", ".md", ".sarif", ".xml")
 
 Range: TypeAlias = tuple[float, float]
@@ -74,6 +76,7 @@ class Request:
     time_limit: seconds after which a region is split no further. jobs: processes that it is spread over, None for as many as there are
               processors. boxes: sub-boxes after which it is split no further, None for no such limit.
     eta:      the probability with which bounds that are not proved may fail.
+    memory_limit: bytes that the analysis may hold; None: three quarters of what is available at the start.
     """
 
     model: Path | bytes | onnx.ModelProto
@@ -99,6 +102,7 @@ class Request:
     jobs: int | None = None
     boxes: int | None = None
     eta: float = 1e-9
+    memory_limit: int | None = None
 
     def __post_init__(self) -> None:
         """Raises UsageError for a value out of bounds or for options that exclude each other."""
@@ -117,6 +121,8 @@ class Request:
             raise UsageError(f"--seed: {self.seed} is negative; give 0 or more")
         if not self.time_limit > 0.0:
             raise UsageError(f"--time-limit: {self.time_limit:g} seconds are none; give more than 0")
+        if self.memory_limit is not None and self.memory_limit < LEAST_MEMORY:
+            raise UsageError(f"--memory-limit: {self.memory_limit} bytes are too few to do anything in; give 64MB or more")
         if not 1e-300 <= self.eta <= 0.1:
             raise UsageError(f"--eta: {self.eta:g} is no probability of failing that can be kept; give one from 1e-300 to 0.1")
         if self.engine == "sketch" and (self.region or self.vnnlib):
@@ -237,6 +243,17 @@ def parse_as_run(text: str) -> Level:
         if text == f"ort-cpu:{level}" or (text == "ort-cpu" and level == "all"):
             return level
     raise UsageError(f"--as-run: {text!r} is none of ort-cpu, {', '.join(f'ort-cpu:{level}' for level in LEVELS)}")
+
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def parse_size(text: str) -> int:
+    """Bytes: `4GB`, `512MB`, `1.5GiB`, `800000000`. Raises UsageError."""
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?) ?([kmgt]i?|)b?", text.strip().lower())
+    if found is None:
+        raise UsageError(f"--memory-limit: {text!r} is no size; give one such as 4GB, 512MB or 1.5GiB")
+    return int(Decimal(found[1]) * _UNITS[found[2]])
 
 
 def parse_summation(text: str) -> Summation:

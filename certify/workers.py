@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from certify import memory
 from certify.analysis.program import Program
 from certify.analysis.target import target
 from certify.engines import parallel
@@ -42,13 +43,16 @@ class Model:
     profile: str
     summation: str
     shapes: tuple[tuple[str, tuple[int, ...]], ...]
+    memory: int  # bytes that each process may hold
 
     @staticmethod
-    def of(request: Request) -> Model:
+    def of(request: Request, jobs: int) -> Model:
         model: Path | bytes | onnx.ModelProto = request.model
         held = model if isinstance(model, Path | bytes) else model.SerializeToString()
         formats = (request.dtype, request.accumulate)
-        return Model(held, formats, request.profile_name, str(request.summation), tuple(request.shapes.items()))
+        return Model(
+            held, formats, request.profile_name, str(request.summation), tuple(request.shapes.items()), memory.limit() // max(1, jobs)
+        )
 
     def program(self) -> Program:
         """The model bound."""
@@ -62,7 +66,7 @@ class Workers:
     """`spread` for `region.search.Search`: in this process at first, in `jobs` others once that pays. Close by leaving the context."""
 
     def __init__(self, request: Request, jobs: int) -> None:
-        self._model, self._jobs = Model.of(request), jobs
+        self._model, self._jobs = Model.of(request, jobs), jobs
         self._started = time.monotonic()
         self._pool: ProcessPoolExecutor | None = None
         self._question: Question | None = None
@@ -105,6 +109,7 @@ def _prepare(model: Model) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     np.seterr(all="ignore")
     parallel.use(1)
+    memory.use(model.memory)
     _program = model.program()
 
 

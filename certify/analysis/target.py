@@ -14,6 +14,7 @@ import numpy.typing as npt
 from certify.analysis.asked import has_rule, static_operands
 from certify.analysis.bind import bind
 from certify.analysis.program import Program
+from certify.analysis.room import require_room
 from certify.graph.as_run import Written, written
 from certify.graph.load import load
 from certify.graph.model import InvalidModel, ModelGraph, Unsupported, reads
@@ -54,6 +55,7 @@ def target(
     Raises what reading and binding raise; Unsupported for onnxruntime's graph, if it cannot be read or has other inputs or outputs.
     """
     source = load(model, shapes, data, static_operands, has_rule)
+    require_room(source)
     exact = bind(source, profile)
     if level is None:
         yield Target(source, exact, source, exact)

@@ -126,6 +126,11 @@ jobs = click.option(
     "-j", "--jobs", panel="Analysis", metavar="N", type=int, help="Processes for a region's sub-boxes.  [default: one a processor]"
 )
 
+memory_limit = click.option(
+    "--memory-limit", panel="Analysis", metavar="SIZE", callback=_each(request.parse_size),
+    help="What the analysis may hold, such as 4GB or 512MB.  [default: 3/4 of what is available]",
+)  # fmt: skip
+
 output = click.option(
     "-o", "--output", panel="Output", multiple=True, metavar="FILE", callback=_each(_path),
     help=f"Write a report, format by suffix ({' '.join(request.SUFFIXES)}); repeatable.",
@@ -137,5 +142,5 @@ color = click.option("--no-color", panel="Output", is_flag=True, help="Plain tex
 
 INPUTS = _compose(data, ranges, samples, seed, region, vnnlib, shape)
 CLAIM = _compose(dtype, accumulate, profile, summation)
-ANALYSIS = _compose(engine, guarantee, eta, budget, time_limit, boxes, jobs, validate, provider)
+ANALYSIS = _compose(engine, guarantee, eta, budget, time_limit, boxes, jobs, memory_limit, validate, provider)
 OUTPUT = _compose(output, json, quiet, verbose, color)

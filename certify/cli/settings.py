@@ -19,7 +19,11 @@ from certify.errors import UsageError
 
 CLAIM = frozenset({"dtype", "accumulate", "profile", "summation"})
 INPUTS = frozenset({"data", "range", "samples", "seed", "region", "vnnlib", "shape"})
-KEYS = CLAIM | INPUTS | {"as-run", "engine", "guarantee", "budget", "validate", "provider", "output", "time-limit", "boxes", "jobs", "eta"}
+KEYS = (
+    CLAIM
+    | INPUTS
+    | {"as-run", "engine", "guarantee", "budget", "validate", "provider", "output", "time-limit", "boxes", "jobs", "eta", "memory-limit"}
+)
 REPEATABLE = frozenset({"range", "shape", "budget", "output"})
 PATHS = frozenset({"data", "vnnlib", "output"})
 # One of these on the command line replaces the file's whole choice of inputs.

@@ -20,6 +20,7 @@ from certify.engines.contract import ErrorBound, Guarantee, Lost, Progress
 from certify.number.enclosure import Enclosure
 from certify.number.formats import Format
 from certify.number.rounding import ulp
+from certify.number.streamed import Streamed
 from certify.number.upward import Array, add_up, down, lift
 
 
@@ -91,9 +92,10 @@ class State:
         """A power of two dividing every computed value of `name`, elementwise."""
         if name is None:
             return np.zeros(())
+        if isinstance(X := self.problem.values[name], Streamed) and name not in self.tubes and name not in self.problem.quanta:
+            return quantum_of(X.lo)  # as large as the constant: not held
         if name not in self.quanta:
             known = self.problem.quanta.get(name)
-            X = self.problem.values[name]
             if known is None and name not in self.tubes and X.is_point and name not in self.problem.produced:
                 known = quantum_of(X.lo)
             self.quanta[name] = np.zeros(X.shape) if known is None else known
