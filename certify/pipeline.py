@@ -15,7 +15,7 @@ import numpy as np
 from certify import memory
 from certify.analysis.problem import Problem
 from certify.analysis.program import Program
-from certify.analysis.reference import at_points, over_region, stored_inputs
+from certify.analysis.reference import over_region, pair_at
 from certify.analysis.target import Target, target
 from certify.certificate.assemble import lost_bounds, node_results, output_results
 from certify.certificate.contract import AsRunFacts, Certificate, Claim, InputFacts, ModelFacts, ProfileFacts, PropertyResult, Validation
@@ -233,11 +233,9 @@ def _format(name: str | None) -> Format | None:
 
 
 def problems(program: Program, inputs: Inputs, source: Program | None = None) -> Iterator[tuple[Problem, Problem]]:
-    """(stored, exact) case by case: the same object where storing changes neither constants nor inputs.
+    """(stored, exact) case by case, as `pair_at` has them; of a region once.
 
-    source: the model's own program, where `program` is of a graph that a runtime made of it. Nothing else ties the two problems:
-    |computed - z_stored| is bounded on the steps that run, |exact - z_exact| on the model's own, and |z_stored - z_exact| is a
-    difference of two float64 numbers, each of which is what the bound beside it is about.
+    source: the model's own program, where `program` is of a graph that a runtime made of it.
     """
     source = program if source is None else source
     if inputs.box is not None:
@@ -246,10 +244,7 @@ def problems(program: Program, inputs: Inputs, source: Program | None = None) ->
         return
     for case in range(inputs.facts.cases):
         points = {name: x[case : case + 1] if x.shape[0] > 1 else x for name, x in inputs.points.items()}
-        held, radii = stored_inputs(program, points)
-        exact = at_points(source, source.exact, points, {})
-        same = program is source and not radii and not program.converts_constants and all(held[name] is points[name] for name in held)
-        yield (exact if same else at_points(program, program.stored, held, radii)), exact
+        yield pair_at(program, source, points)
 
 
 def _decision_outputs(graph: ModelGraph, program: Program, request: Request) -> list[str]:

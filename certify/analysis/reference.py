@@ -70,6 +70,19 @@ def at_points(program: Program, constants: Constants, inputs: dict[str, Array], 
     return Problem(tuple(done), values, program.outputs, program.inputs, defects, radii)
 
 
+def pair_at(program: Program, source: Program, points: dict[str, Array]) -> tuple[Problem, Problem]:
+    """(stored, exact) at these inputs: the same object where storing changes neither constants nor inputs.
+
+    source: the model's own program; another one than `program` where that is of a graph that a runtime made of it. Nothing else ties the
+    two problems: |computed - z_stored| is bounded on the steps that run, |exact - z_exact| on the model's own, and |z_stored - z_exact| is
+    a difference of two float64 numbers, each of which is what the bound beside it is about.
+    """
+    held, radii = stored_inputs(program, points)
+    exact = at_points(source, source.exact, points, {})
+    same = program is source and not radii and not program.converts_constants and all(held[name] is points[name] for name in held)
+    return (exact if same else at_points(program, program.stored, held, radii)), exact
+
+
 def _numbers(known: dict[str, Array], radii: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
     """Known arrays and their radii, with 0 and an infinite radius for NaN."""
     numbers, reach = dict(known), dict(radii)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 
@@ -49,6 +50,10 @@ class Bounds:
     doubt: Array
     total: Array
 
+    @property
+    def largest(self) -> float:
+        return float(self.total.max(initial=0.0))
+
 
 @dataclass
 class Answer:
@@ -75,6 +80,23 @@ class Answer:
     first_exact: Problem | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """All that a certificate keeps of one case. It holds on to no part of the model, so that it can be sent between processes.
+
+    guarantee: of the bounds. bounds, decisions: by output. shares: by output and step, of its worst element. steps: by step output.
+    rungs:     by guarantee, the largest bound by output.
+    """
+
+    guarantee: Guarantee
+    bounds: dict[str, Bounds]
+    decisions: dict[str, list[Margin]]
+    lost: tuple[Lost | None, ...]
+    shares: dict[str, dict[str, float]]
+    steps: dict[str, StepFacts]
+    rungs: dict[Guarantee, dict[str, float]]
+
+
 def answer(
     pairs: Iterable[Pair], count: int, method: Method, decide: Sequence[str], progress: Progress | None = None, keep: Keep | None = None
 ) -> Answer:
@@ -83,51 +105,52 @@ def answer(
     keep(case, sweep) is shown each finished case of the adjoint engine, before it is forgotten.
     """
     with single_threaded_products():
-        return _answer(pairs, count, method, decide, progress, keep)
+        left = iter(pairs)
+        first = next(left, None)
+        if first is None:
+            return Answer(method.engine)
+        each = enumerate(chain([first], left))
+        return gather((solve(pair, case, count, method, decide, _part(progress, case, count), keep) for case, pair in each), method, first)
 
 
-@dataclass
-class _Solved:
-    """One case, with one guarantee."""
+def solve(
+    pair: Pair, case: int, cases: int, method: Method, decide: Sequence[str], progress: Progress | None = None, keep: Keep | None = None
+) -> Solved:
+    """Bounds of one case of so many, as `answer` has them."""
+    stored, exact = pair
+    best: _Found | None = None
+    rungs = {}
+    for candidate in candidates(stored, exact, method, case, cases, progress):
+        if keep is not None and candidate.sweep is not None:
+            keep(case, candidate.sweep)
+        best = _better(best, _found(candidate, stored, exact, decide))
+        rungs[candidate.bound.guarantee] = best.largest
+        del candidate  # its sweep is not held beside the next one's
+    assert best is not None
+    bound = best.bound
+    shares = {
+        name: {step: float(share[0]) for step, share in bound.contributions.get(name, {}).items() if share.size} for name in best.bounds
+    }
+    return Solved(bound.guarantee, best.bounds, best.decisions, bound.lost, shares, _facts(bound.tubes, bound.local, stored), rungs)
 
-    found: ErrorBound
-    bounds: dict[str, Bounds]
-    decisions: dict[str, list[Margin]]
 
-    @property
-    def largest(self) -> dict[str, float]:
-        return {name: float(bounds.total.max(initial=0.0)) for name, bounds in self.bounds.items()}
-
-
-def _answer(
-    pairs: Iterable[Pair], count: int, method: Method, decide: Sequence[str], progress: Progress | None, keep: Keep | None
-) -> Answer:
-    result = Answer(method.engine)
+def gather(solved: Iterable[Solved], method: Method, first: Pair) -> Answer:
+    """The answer that cases make up, in their order. first: the pair of the first."""
+    result = Answer(method.engine, first=first[0], first_exact=first[1])
     pieces: dict[str, list[Bounds]] = {}
     worst: dict[str, float] = {}
     rungs: list[dict[Guarantee, dict[str, float]]] = []
-    for case, (stored, exact) in enumerate(pairs):
-        solved: _Solved | None = None
-        rungs.append({})
-        for candidate in candidates(stored, exact, method, case, count, _part(progress, case, count)):
-            if keep is not None and candidate.sweep is not None:
-                keep(case, candidate.sweep)
-            solved = _better(solved, _solved(candidate, stored, exact, decide))
-            rungs[-1][candidate.bound.guarantee] = solved.largest
-            del candidate  # its sweep is not held beside the next one's
-        assert solved is not None
-        result.guarantee = max(result.guarantee, solved.found.guarantee)
-        result.lost.extend(solved.found.lost)
-        keep_facts(result, solved.found.tubes, solved.found.local, stored)
-        result.first_exact = result.first_exact or exact
-        for name, margins_ in solved.decisions.items():
+    for case, found in enumerate(solved):
+        rungs.append(found.rungs)
+        result.guarantee = max(result.guarantee, found.guarantee)
+        result.lost.extend(found.lost)
+        _keep_largest(result.steps, found.steps)
+        for name, margins_ in found.decisions.items():
             result.decisions.setdefault(name, []).extend((case, margin) for margin in margins_)
-        for name, largest in solved.largest.items():
-            pieces.setdefault(name, []).append(solved.bounds[name])
-            if largest >= worst.get(name, 0.0):
-                worst[name] = largest
-                shares = solved.found.contributions.get(name, {})
-                result.shares[name] = {step: float(share[0]) for step, share in shares.items() if share.size}
+        for name, bounds in found.bounds.items():
+            pieces.setdefault(name, []).append(bounds)
+            if bounds.largest >= worst.get(name, 0.0):
+                worst[name], result.shares[name] = bounds.largest, found.shares[name]
     for name, parts in pieces.items():
         result.outputs[name] = Bounds(*(np.concatenate([getattr(part, kind) for part in parts]) for kind in Bounds.__slots__))
         result.ladder[name] = _ladder(name, rungs)
@@ -135,16 +158,29 @@ def _answer(
     return result
 
 
-def _solved(candidate: Candidate, stored: Problem, exact: Problem, decide: Sequence[str]) -> _Solved:
+@dataclass
+class _Found:
+    """One case, with one guarantee."""
+
+    bound: ErrorBound
+    bounds: dict[str, Bounds]
+    decisions: dict[str, list[Margin]]
+
+    @property
+    def largest(self) -> dict[str, float]:
+        return {name: bounds.largest for name, bounds in self.bounds.items()}
+
+
+def _found(candidate: Candidate, stored: Problem, exact: Problem, decide: Sequence[str]) -> _Found:
     bound, sweep, doubt = candidate.bound, candidate.sweep, candidate.doubt
     bounds = {name: _bounds(stored, exact, bound, doubt, name) for name in stored.outputs}
     if sweep is None:
-        return _Solved(bound, bounds, {})
+        return _Found(bound, bounds, {})
     limit = 0.25 * candidate.limit
-    return _Solved(bound, bounds, {name: margins(sweep, exact, name, bound.outputs[name], doubt[name], limit) for name in decide})
+    return _Found(bound, bounds, {name: margins(sweep, exact, name, bound.outputs[name], doubt[name], limit) for name in decide})
 
 
-def _better(strong: _Solved | None, weak: _Solved) -> _Solved:
+def _better(strong: _Found | None, weak: _Found) -> _Found:
     """The weaker guarantee where it gains something for some output, with whatever the stronger one has that is smaller."""
     if strong is None:
         return weak
@@ -155,7 +191,7 @@ def _better(strong: _Solved | None, weak: _Solved) -> _Solved:
         for name, mine in weak.bounds.items()
         for theirs in (strong.bounds[name],)
     }
-    return _Solved(weak.found, merged, weak.decisions or strong.decisions)
+    return _Found(weak.bound, merged, weak.decisions or strong.decisions)
 
 
 _LEAST = ("rounding", "doubt", "total")
@@ -189,15 +225,22 @@ def _bounds(stored: Problem, exact: Problem, bound: ErrorBound, doubt: dict[str,
 def keep_facts(result: Answer, tubes: Mapping[str, Array], local: Mapping[str, Array], problem: Problem) -> None:
     """Remember the largest of what is known of each step."""
     result.first = result.first or problem
+    _keep_largest(result.steps, _facts(tubes, local, problem))
+
+
+def _facts(tubes: Mapping[str, Array], local: Mapping[str, Array], problem: Problem) -> dict[str, StepFacts]:
+    found = {}
     for step in problem.steps:
         name = step.output
-        known = result.steps.get(name, StepFacts())
-        tube = tubes.get(name)
-        result.steps[name] = StepFacts(
-            max(known.tube, 0.0 if tube is None else float(tube.max(initial=0.0))),
-            max(known.local, float(local[name].max(initial=0.0))),
-            max(known.magnitude, float(problem.values[name].mag.max(initial=0.0))),
-        )
+        tube = 0.0 if (x := tubes.get(name)) is None else float(x.max(initial=0.0))
+        found[name] = StepFacts(tube, float(local[name].max(initial=0.0)), float(problem.values[name].mag.max(initial=0.0)))
+    return found
+
+
+def _keep_largest(known: dict[str, StepFacts], fresh: Mapping[str, StepFacts]) -> None:
+    for name, facts in fresh.items():
+        before = known.get(name, StepFacts())
+        known[name] = StepFacts(*(max(getattr(before, kind), getattr(facts, kind)) for kind in StepFacts.__slots__))
 
 
 def _part(progress: Progress | None, case: int, cases: int) -> Progress | None:
