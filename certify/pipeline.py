@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import resource
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from certify.analysis.target import Target, target
 from certify.certificate.assemble import lost_bounds, node_results, output_results
 from certify.certificate.contract import AsRunFacts, Certificate, Claim, InputFacts, ModelFacts, ProfileFacts, PropertyResult, Validation
 from certify.certificate.witness import Witness
+from certify.checkpoint import Checkpoint, arrays_digest, model_digest
 from certify.data import Inputs, inputs_for, read
 from certify.engines.answer import Answer, answer
 from certify.engines.methods import Method
@@ -30,6 +32,7 @@ from certify.engines.region.decided import decide as region_decisions
 from certify.engines.region.limits import Limits, Stop, never
 from certify.engines.region.proof import prove
 from certify.engines.region.search import Spread
+from certify.engines.sketch.solve import MEMORY as DRAWN
 from certify.errors import UsageError
 from certify.gate import check_names, judge
 from certify.graph.annotate import annotate
@@ -155,9 +158,35 @@ def _bounded(
         keep = None if witness is None else witness.add
         pairs = problems(subject.program, inputs, subject.exact)
         method = Method(request.engine, request.eta, request.seed, request.guarantee != "proved" and keep is None)
-        return answer(pairs, inputs.facts.cases, method, decide if inputs.box is None else [], progress, keep), None
+        decide = decide if inputs.box is None else []
+        with _checkpoint(subject, inputs, method, decide, request) as recall:
+            return answer(pairs, inputs.facts.cases, method, decide, progress, keep, recall), None
     enough = {name: limit for name in subject.program.outputs if (limit := _enough(request, name, seen.get(name, 0.0))) is not None}
     return region_answer(subject.program, inputs.boxes, limits.share(1.0), enough, progress, spread)
+
+
+@contextmanager
+def _checkpoint(subject: Target, inputs: Inputs, method: Method, decide: list[str], request: Request) -> Iterator[Checkpoint | None]:
+    """That of all that the bounds of cases depend on; None where none is asked for."""
+    if request.checkpoint is None:
+        yield None
+        return
+    chosen = (
+        request.dtype,
+        request.accumulate,
+        request.profile_name,
+        str(request.summation),
+        request.as_run,
+        sorted(request.shapes.items()),
+    )
+    options = (chosen, method, memory.for_draws(DRAWN), decide)
+    parts = {
+        "model": model_digest(subject.source, subject.graph),
+        "data": arrays_digest(inputs.points),
+        "options": hashlib.sha256(repr(options).encode()).hexdigest(),
+    }
+    with closing(Checkpoint(request.checkpoint, parts, inputs.facts.cases)) as recall:
+        yield recall
 
 
 def _decided(

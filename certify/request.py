@@ -77,6 +77,7 @@ class Request:
               processors. boxes: sub-boxes after which it is split no further, None for no such limit.
     eta:      the probability with which bounds that are not proved may fail.
     memory_limit: bytes that the analysis may hold; None: three quarters of what is available at the start.
+    checkpoint: a file that solved cases are kept in, and taken from.
     """
 
     model: Path | bytes | onnx.ModelProto
@@ -103,6 +104,7 @@ class Request:
     boxes: int | None = None
     eta: float = 1e-9
     memory_limit: int | None = None
+    checkpoint: Path | None = None
 
     def __post_init__(self) -> None:
         """Raises UsageError for a value out of bounds or for options that exclude each other."""
@@ -137,7 +139,11 @@ class Request:
             raise UsageError("--vnnlib and --range exclude each other: the file already gives the input boxes; drop one of them")
         if self.as_run is not None:
             self._check_as_run()
+        if self.checkpoint is not None and (self.region or self.vnnlib):
+            raise UsageError("--checkpoint keeps the cases of points; a region has a bound whenever it is stopped: leave it out")
         for path in self.outputs:
+            if check_suffix(path) == ".witness" and self.checkpoint is not None:
+                raise UsageError(f"-o {path}: a witness is collected in one run, without --checkpoint; drop one of them")
             if check_suffix(path) == ".witness" and (self.region or self.vnnlib):
                 raise UsageError(f"-o {path}: a witness is of points, not of a region; leave it out, or give points with --data")
 

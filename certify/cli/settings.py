@@ -22,10 +22,24 @@ INPUTS = frozenset({"data", "range", "samples", "seed", "region", "vnnlib", "sha
 KEYS = (
     CLAIM
     | INPUTS
-    | {"as-run", "engine", "guarantee", "budget", "validate", "provider", "output", "time-limit", "boxes", "jobs", "eta", "memory-limit"}
+    | {
+        "as-run",
+        "engine",
+        "guarantee",
+        "budget",
+        "validate",
+        "provider",
+        "output",
+        "time-limit",
+        "boxes",
+        "jobs",
+        "eta",
+        "memory-limit",
+        "checkpoint",
+    }
 )
 REPEATABLE = frozenset({"range", "shape", "budget", "output"})
-PATHS = frozenset({"data", "vnnlib", "output"})
+PATHS = frozenset({"data", "vnnlib", "output", "checkpoint"})
 # One of these on the command line replaces the file's whole choice of inputs.
 DOMAIN = frozenset({"data", "range", "region", "vnnlib"})
 
