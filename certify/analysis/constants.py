@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, MutableMapping
 
 import numpy as np
@@ -40,6 +41,11 @@ class Constants(MutableMapping[str, Array]):
 
     def __contains__(self, name: object) -> bool:
         return name in self.held or name in self.streamed
+
+    @property
+    def elements(self) -> int:
+        """Of all constants together."""
+        return sum(x.size for x in self.held.values()) + sum(math.prod(X.shape) for X in self.streamed.values())
 
     def put(self, name: str, x: Array, read: Callable[[], Array]) -> None:
         """Add `x`, which `read` gives again: streamed if it is large and finite."""

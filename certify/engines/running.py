@@ -20,7 +20,7 @@ from certify.engines.contract import ErrorBound, Guarantee, Lost, Progress
 from certify.number.enclosure import Enclosure
 from certify.number.formats import Format
 from certify.number.rounding import ulp
-from certify.number.streamed import Streamed
+from certify.number.streamed import Streamed, slabs
 from certify.number.upward import Array, add_up, down, lift
 
 
@@ -51,6 +51,13 @@ def quantum_of(x: Array) -> Array:
     integer = np.abs(np.ldexp(significand, 53)).astype(np.int64)
     lowest = (integer & -integer).astype(np.float64)
     return np.where(finite, np.where(x == 0.0, 2.0**300, np.ldexp(lowest, np.maximum(exponent - 53, -1074))), 0.0)
+
+
+def _quantum_in_slabs(x: Array) -> Array:
+    found = np.empty(x.shape)
+    for part in slabs(x):  # `quantum_of` takes several arrays of its own
+        found[part] = quantum_of(x[part])
+    return found
 
 
 def _stored_quantum(storage: Format, smallest: Array, exact: Array | float) -> Array:
@@ -93,7 +100,7 @@ class State:
         if name is None:
             return np.zeros(())
         if isinstance(X := self.problem.values[name], Streamed) and name not in self.tubes and name not in self.problem.quanta:
-            return quantum_of(X.lo)  # as large as the constant: not held
+            return _quantum_in_slabs(X.lo)  # as large as the constant: not held
         if name not in self.quanta:
             known = self.problem.quanta.get(name)
             if known is None and name not in self.tubes and X.is_point and name not in self.problem.produced:

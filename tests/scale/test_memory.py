@@ -49,7 +49,8 @@ def test_the_option_reaches_the_request(program: Program, tmp_path: Path) -> Non
     assert (code, "give 64MB or more" in error) == (2, True)
 
 
-def test_a_layer_that_does_not_fit_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_layer_that_does_not_fit_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "held", lambda: 0)  # of this process, which other tests have filled
     path = deep(tmp_path / "m.onnx", 1, width=2048)
     with pytest.raises(Unsupported, match=r"--memory-limit.*'layer0' \(MatMul\) needs 101 MB") as refused:
         certify.certify(path, samples=1, validate=False, engine="running", memory_limit="64MB")
@@ -85,3 +86,14 @@ def test_a_control_group_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert memory.available() == 200_000_000
     (tmp_path / "memory.max").write_text("max\n")
     assert memory.available() > 0
+
+
+def test_runs_that_would_hold_too_much_are_not_made(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available", lambda: 10**9)
+    found = certify.certify(root / "models/digits_mlp.onnx", samples=1, dtype="bf16")
+    assert found.validation is not None
+    assert "node by node" in found.validation.runtime.split("not run")[0]
+    monkeypatch.setattr("certify.validate.runs.EMULATED", 1e6)
+    found = certify.certify(root / "models/digits_mlp.onnx", samples=1, dtype="bf16")
+    assert found.validation is not None
+    assert "GB of weights, more than --memory-limit leaves" in found.validation.runtime
