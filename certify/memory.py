@@ -11,12 +11,17 @@ SHARE = 0.75  # of what is available at the start, where no limit is given
 _CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 _limit: int | None = None
+_given: int | None = None
 
 
-def use(limit: int | None) -> None:
-    """Hold no more than that from now on; None: three quarters of what is available now, beside what is held already."""
-    global _limit
-    _limit = held() + int(SHARE * available()) if limit is None else limit
+def use(limit: int | None, processes: int = 1) -> None:
+    """Hold no more than that from now on; None: three quarters of what is available now, beside what is held already.
+
+    processes: how many share it, this one among them.
+    """
+    global _limit, _given
+    _given = limit
+    _limit = held() + int(SHARE * available()) // processes if limit is None else limit // processes
 
 
 def limit() -> int:
@@ -33,8 +38,8 @@ def for_constants() -> int:
 
 
 def for_draws(most: float) -> float:
-    """Bytes of a sketch's draws, `most` at most: the same wherever the limit is at least four times that."""
-    return min(most, limit() / 4)
+    """Bytes of a sketch's draws, which decide results: `most`, and a quarter of a limit that is given, however many processes share it."""
+    return most if _given is None else min(most, _given / 4)
 
 
 def check(stage: str) -> None:

@@ -179,7 +179,7 @@ def _checkpoint(subject: Target, inputs: Inputs, method: Method, decide: list[st
         request.as_run,
         sorted(request.shapes.items()),
     )
-    options = (chosen, method, memory.for_draws(DRAWN), decide)
+    options = (chosen, method, memory.for_draws(DRAWN) if method.engine in ("auto", "sketch") else None, decide)
     parts = {
         "model": model_digest(subject.source, subject.graph),
         "data": arrays_digest(inputs.points),

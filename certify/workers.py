@@ -43,7 +43,7 @@ class Model:
     profile: str
     summation: str
     shapes: tuple[tuple[str, tuple[int, ...]], ...]
-    memory: int  # bytes that each process may hold
+    memory: tuple[int | None, int]  # what `memory.use` is told
 
     @staticmethod
     def of(request: Request, jobs: int) -> Model:
@@ -51,7 +51,7 @@ class Model:
         held = model if isinstance(model, Path | bytes) else model.SerializeToString()
         formats = (request.dtype, request.accumulate)
         return Model(
-            held, formats, request.profile_name, str(request.summation), tuple(request.shapes.items()), memory.limit() // max(1, jobs)
+            held, formats, request.profile_name, str(request.summation), tuple(request.shapes.items()), (request.memory_limit, jobs)
         )
 
     def program(self) -> Program:
@@ -109,7 +109,7 @@ def _prepare(model: Model) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     np.seterr(all="ignore")
     parallel.use(1)
-    memory.use(model.memory)
+    memory.use(*model.memory)
     _program = model.program()
 
 

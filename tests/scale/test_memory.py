@@ -75,7 +75,10 @@ def test_shares(monkeypatch: pytest.MonkeyPatch) -> None:
     memory.use(1_000_000_000)
     assert (memory.limit(), memory.for_constants(), memory.for_draws(1.5e9)) == (1_000_000_000, 250_000_000, 2.5e8)
     assert memory.for_draws(1e8) == 1e8
+    memory.use(1_000_000_000, 4)
+    assert (memory.limit(), memory.for_draws(1.5e9)) == (250_000_000, 2.5e8)  # processes change no result
     memory.use(None)
+    assert memory.for_draws(1e15) == 1e15  # what the machine has does not change results
     assert 0 < memory.limit() <= memory.held() + memory.available()
 
 
