@@ -11,7 +11,7 @@ import fcntl
 import hashlib
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -44,13 +44,13 @@ class _Case(msgspec.Struct, frozen=True):
 
 
 class Checkpoint:
-    """The solved cases of one claim. Close it when the last one is remembered.
+    """The solved cases of one claim. Close it when the last one is remembered. check: raises if what was solved is not what is claimed.
 
     Raises UsageError for a file that can't be written, is of another claim or is in use; InvalidData for one that is damaged.
     """
 
-    def __init__(self, path: Path, parts: Mapping[str, str], cases: int) -> None:
-        self._path = path
+    def __init__(self, path: Path, parts: Mapping[str, str], cases: int, check: Callable[[], None] = lambda: None) -> None:
+        self._path, self._check = path, check
         claim = Claim(__version__, cases, dict(parts))
         self._file = self._opened(claim)
         self._solved: dict[int, Solved] = {}
@@ -66,6 +66,7 @@ class Checkpoint:
 
     def remember(self, case: int, solved: Solved) -> None:
         """Write a solved case, for good once this returns."""
+        self._check()
         try:
             self._file.write(_record(_Case(case, solved)))
             self._file.flush()

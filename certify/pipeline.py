@@ -185,7 +185,7 @@ def _checkpoint(subject: Target, inputs: Inputs, method: Method, decide: list[st
         "data": arrays_digest(inputs.points),
         "options": hashlib.sha256(repr(options).encode()).hexdigest(),
     }
-    with closing(Checkpoint(request.checkpoint, parts, inputs.facts.cases)) as recall:
+    with closing(Checkpoint(request.checkpoint, parts, inputs.facts.cases, subject.require_unchanged)) as recall:
         yield recall
 
 

@@ -18,7 +18,7 @@ import certify
 from certify.checkpoint import FORM, Checkpoint
 from certify.cli.main import main
 from certify.engines import answer
-from certify.errors import InvalidData, UsageError
+from certify.errors import InvalidData, InvalidModel, UsageError
 from tests.scale.models import deep
 
 SAMPLES = 4
@@ -142,6 +142,21 @@ def test_external_data_that_changed_is_another_model(tmp_path: Path) -> None:
     assert path.read_bytes() == digest
     with pytest.raises(UsageError, match=r"is of another claim \(model differ\)"):
         certified(path, file)
+
+
+def test_no_case_of_weights_that_changed_meanwhile_is_kept(tmp_path: Path) -> None:
+    path, file = deep(tmp_path / "m.onnx", 1), tmp_path / "c"
+    data = path.with_name("m.onnx.data")
+    content, sizes = data.read_bytes(), []
+
+    def meddle(stage: str, fraction: float | None) -> None:
+        if stage == "running error" and not sizes:
+            sizes.append(file.stat().st_size)
+            data.write_bytes(content[::-1])
+
+    with pytest.raises(InvalidModel, match="changed while it was analysed"):
+        certified(path, file, progress=meddle)
+    assert sizes == [file.stat().st_size]
 
 
 def test_a_damaged_file_is_refused(tmp_path: Path, root: Path) -> None:

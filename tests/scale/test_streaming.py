@@ -19,6 +19,7 @@ from certify.analysis.reference import at_points, stored_inputs
 from certify.certificate.build import document
 from certify.engines import adjoint, running
 from certify.engines.sketch import solve as sketch
+from certify.errors import InvalidModel
 from certify.graph.load import load
 from certify.number.formats import format_named
 from certify.number.streamed import LARGE, Shelf, Streamed, slabs
@@ -121,3 +122,21 @@ def test_slabs_make_up_the_whole(shape: tuple[int, ...]) -> None:
     for part in slabs(count):
         count[part] += 1.0
     assert (count == 1.0).all()
+
+
+@pytest.mark.parametrize("change", ["written", "replaced", "removed"])
+def test_external_data_that_changes_meanwhile_ends_the_run(tmp_path: Path, change: str) -> None:
+    path = deep(tmp_path / "m.onnx", 1)
+    data = path.with_name("m.onnx.data")
+    content = data.read_bytes()
+
+    def meddle(stage: str, fraction: float | None) -> None:
+        if stage == "running error" and fraction == 1.0 and data.exists():
+            if change != "written":
+                data.unlink()
+            if change != "removed":
+                data.write_bytes(content[::-1])
+
+    certify.certify(path, samples=1, validate=False, engine="running")
+    with pytest.raises(InvalidModel, match=r"m\.onnx\.data\) changed while it was analysed"):
+        certify.certify(path, samples=1, validate=False, engine="running", progress=meddle)
