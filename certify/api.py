@@ -38,7 +38,8 @@ def certify(
     provider: Literal["cpu", "cuda"] = "cpu",
     outputs: Sequence[str | os.PathLike[str]] = (),
     time_limit: float = 60.0,
-    jobs: int = 1,
+    jobs: int | None = None,
+    scheduler: str | None = None,
     boxes: int | None = None,
     eta: float = 1e-9,
     memory_limit: str | int | None = None,
@@ -49,8 +50,9 @@ def certify(
 
     `model` is a path, the bytes of a model or a ModelProto; `data` a path or arrays by input name (a list of arrays for a sequence, None
     for an optional input that is absent); `ranges` one (lo, hi)
-    for all inputs or one by input name; more `jobs` than one start processes, as multiprocessing does, which import the
-    main module again; `budgets` numbers or the command line's text; files in `outputs` are written.
+    for all inputs or one by input name; `jobs` is 1 unless given, for regions too: more start processes, as multiprocessing does, which
+    import the main module again; `scheduler` is the address of a Dask scheduler; `budgets` numbers or the command line's text; files in
+    `outputs` are written.
     Raises UsageError, InvalidModel, InvalidData or Unsupported, each naming what is at fault.
     """
     by_name = ranges if isinstance(ranges, Mapping) else {} if ranges is None else {"": ranges}
@@ -75,7 +77,8 @@ def certify(
         provider=provider,
         outputs=tuple(Path(output) for output in outputs),
         time_limit=time_limit,
-        jobs=jobs,
+        jobs=1 if jobs is None and scheduler is None else jobs,
+        scheduler=scheduler,
         boxes=boxes,
         eta=eta,
         memory_limit=None if memory_limit is None else forms.parse_size(str(memory_limit)),

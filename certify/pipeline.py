@@ -25,7 +25,6 @@ from certify.checkpoint import Checkpoint, arrays_digest, model_digest
 from certify.data import Inputs, inputs_for, read
 from certify.engines.answer import Answer, answer
 from certify.engines.methods import Method
-from certify.engines.parallel import processors
 from certify.engines.region.answer import Region, region_answer
 from certify.engines.region.decided import RegionDecision
 from certify.engines.region.decided import decide as region_decisions
@@ -42,7 +41,7 @@ from certify.number.upward import Array
 from certify.profiles import profile_named
 from certify.profiles.contract import Profile
 from certify.request import Progress, Request, no_progress
-from certify.workers import Workers
+from certify.workers import Workers, crew_for, wants_witness
 
 if TYPE_CHECKING:
     from certify.validate.attack import Sought
@@ -69,6 +68,7 @@ def _run(request: Request, progress: Progress, stop: Stop, files: ExitStack) -> 
     progress = _within_memory(progress)
     clock = _Clock(progress)
     check_engine(request)
+    crew = files.enter_context(crew_for(request))
     with clock("reading the model"):
         raw = None if request.data is None else read(request.data)
         arrays = None if raw is None else raw.arrays
@@ -86,9 +86,10 @@ def _run(request: Request, progress: Progress, stop: Stop, files: ExitStack) -> 
         progress = _beside(progress, sought)
     with clock("bounding the error"):
         decide = _decision_outputs(subject.graph, subject.program, request)
-        witness = Witness(inputs.points) if any(path.suffix.lower() == ".witness" for path in request.outputs) else None
+        witness = Witness(inputs.points) if wants_witness(request) else None
         limits = Limits(request.time_limit, request.boxes, stop)
-        with Workers(request, request.jobs or processors()) as spread:
+        with closing(crew):
+            spread = Workers(crew, request, subject, arrays)
             stated = _stated(subject, profile, inputs, request, limits, progress, spread)
             decisions = _decided(subject, inputs, request, decide, limits, progress, spread)
             seen = {} if sought is None else sought.largest
@@ -151,15 +152,17 @@ def _bounded(
     limits: Limits,
     seen: Mapping[str, float],
     progress: Progress,
-    spread: Spread,
+    spread: Workers,
 ) -> tuple[Answer, Region | None]:
     """seen: by output, the largest error that a search found in the region."""
     if inputs.box is None or request.engine == "running":
-        keep = None if witness is None else witness.add
         pairs = problems(subject.program, inputs, subject.exact)
+        keep = None if witness is None else witness.add
         method = Method(request.engine, request.eta, request.seed, request.guarantee != "proved" and keep is None)
         decide = decide if inputs.box is None else []
         with _checkpoint(subject, inputs, method, decide, request) as recall:
+            if inputs.box is None and keep is None and spread.pay(inputs.facts.cases):
+                return spread.answer(_points(inputs), method, decide, progress, recall), None
             return answer(pairs, inputs.facts.cases, method, decide, progress, keep, recall), None
     enough = {name: limit for name in subject.program.outputs if (limit := _enough(request, name, seen.get(name, 0.0))) is not None}
     return region_answer(subject.program, inputs.boxes, limits.share(1.0), enough, progress, spread)
@@ -271,9 +274,14 @@ def problems(program: Program, inputs: Inputs, source: Program | None = None) ->
         region = over_region(program, inputs.box)
         yield region, region
         return
-    for case in range(inputs.facts.cases):
-        points = {name: x[case : case + 1] if x.shape[0] > 1 else x for name, x in inputs.points.items()}
+    for points in _points(inputs):
         yield pair_at(program, source, points)
+
+
+def _points(inputs: Inputs) -> list[dict[str, Array]]:
+    """Of each case, (1, *shape) by input."""
+    cases = range(inputs.facts.cases)
+    return [{name: x[case : case + 1] if x.shape[0] > 1 else x for name, x in inputs.points.items()} for case in cases]
 
 
 def _decision_outputs(graph: ModelGraph, program: Program, request: Request) -> list[str]:

@@ -73,8 +73,9 @@ class Request:
     guarantee: the weakest acceptable.
     provider: where validation runs the model besides the CPU; no bound depends on it.
     outputs:  files to write, format by suffix.
-    time_limit: seconds after which a region is split no further. jobs: processes that it is spread over, None for as many as there are
-              processors. boxes: sub-boxes after which it is split no further, None for no such limit.
+    time_limit: seconds after which a region is split no further. boxes: sub-boxes after which it is not either, None for no such limit.
+    jobs:     processes for sub-boxes or cases; None: as many as there are processors for a region, one for points.
+    scheduler: address of a Dask scheduler, whose workers take the place of these processes; None: there is none.
     eta:      the probability with which bounds that are not proved may fail.
     memory_limit: bytes that the analysis may hold; None: three quarters of what is available at the start.
     checkpoint: a file that solved cases are kept in, and taken from.
@@ -101,6 +102,7 @@ class Request:
     outputs: tuple[Path, ...] = ()
     time_limit: float = 60.0
     jobs: int | None = None
+    scheduler: str | None = None
     boxes: int | None = None
     eta: float = 1e-9
     memory_limit: int | None = None
@@ -132,6 +134,8 @@ class Request:
         for option, number in (("--jobs", self.jobs), ("--boxes", self.boxes)):
             if number is not None and number < 1:
                 raise UsageError(f"{option}: {number} is too few; give 1 or more")
+        if self.scheduler is not None:
+            self._check_scheduler(self.scheduler)
         if self.data is not None and (self.ranges or self.region or self.vnnlib):
             other = "--range" if self.ranges else "--region" if self.region else "--vnnlib"
             raise UsageError(f"--data and {other} exclude each other: one names points, the other a domain; drop one of them")
@@ -146,6 +150,15 @@ class Request:
                 raise UsageError(f"-o {path}: a witness is collected in one run, without --checkpoint; drop one of them")
             if check_suffix(path) == ".witness" and (self.region or self.vnnlib):
                 raise UsageError(f"-o {path}: a witness is of points, not of a region; leave it out, or give points with --data")
+
+    def _check_scheduler(self, address: str) -> None:
+        if not re.fullmatch(r"(tcp|tls)://[^\s/]+:\d{1,5}", address):
+            raise UsageError(f"--scheduler: {address!r} is no address such as tcp://host:8786 or tls://host:8786")
+        if self.jobs is not None:
+            raise UsageError("--scheduler and --jobs exclude each other: work goes to a cluster or to processes here; drop one of them")
+        for path in self.outputs:
+            if check_suffix(path) == ".witness":
+                raise UsageError(f"-o {path}: a witness is collected in this process, without --scheduler; drop one of them")
 
     def _check_as_run(self) -> None:
         if self.region or self.vnnlib:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,9 +60,9 @@ def target(
     profile: Profile,
     shapes: Mapping[str, Sequence[int]],
     data: Mapping[str, npt.NDArray[Any]] | None,
-    level: Level | None,
+    level: Level | Written | None,
 ) -> Iterator[Target]:
-    """Read and bind; `level` is onnxruntime's optimization level, None to run the model's own graph.
+    """Read and bind; `level` is onnxruntime's optimization level, or what it wrote at one already; None to run the model's own graph.
 
     The file is read here before onnxruntime opens it: names of external data that lead outside its folder are refused.
     Weights are read from their file all along: InvalidModel, on leaving, if that was changed meanwhile (`require_unchanged`).
@@ -77,7 +77,7 @@ def target(
         yield mine
         mine.require_unchanged()
         return
-    with written(model, level) as file:
+    with nullcontext(level) if isinstance(level, Written) else written(model, level) as file:
         try:
             graph = _alike(source, load(file.path, shapes, data, static_operands, has_rule))
             program = bind(graph, profile)

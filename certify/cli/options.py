@@ -123,7 +123,12 @@ time_limit = click.option(
 )  # fmt: skip
 boxes = click.option("--boxes", panel="Analysis", metavar="N", type=int, help="A region is split into about so many sub-boxes at most.")
 jobs = click.option(
-    "-j", "--jobs", panel="Analysis", metavar="N", type=int, help="Processes for a region's sub-boxes.  [default: one a processor]"
+    "-j", "--jobs", panel="Analysis", metavar="N", type=int,
+    help="Processes for a region's sub-boxes, or for points, a case at a time in each: memory is that of N.  "
+    "[default: one a processor; points: 1]",
+)  # fmt: skip
+scheduler = click.option(
+    "--scheduler", panel="Analysis", metavar="ADDRESS", help="A Dask cluster for the same, instead: tcp://HOST:PORT or tls://HOST:PORT."
 )
 
 memory_limit = click.option(
@@ -147,5 +152,5 @@ color = click.option("--no-color", panel="Output", is_flag=True, help="Plain tex
 
 INPUTS = _compose(data, ranges, samples, seed, region, vnnlib, shape)
 CLAIM = _compose(dtype, accumulate, profile, summation)
-ANALYSIS = _compose(engine, guarantee, eta, budget, time_limit, boxes, jobs, memory_limit, checkpoint, validate, provider)
+ANALYSIS = _compose(engine, guarantee, eta, budget, time_limit, boxes, jobs, scheduler, memory_limit, checkpoint, validate, provider)
 OUTPUT = _compose(output, json, quiet, verbose, color)

@@ -19,28 +19,13 @@ from certify.errors import UsageError
 
 CLAIM = frozenset({"dtype", "accumulate", "profile", "summation"})
 INPUTS = frozenset({"data", "range", "samples", "seed", "region", "vnnlib", "shape"})
-KEYS = (
-    CLAIM
-    | INPUTS
-    | {
-        "as-run",
-        "engine",
-        "guarantee",
-        "budget",
-        "validate",
-        "provider",
-        "output",
-        "time-limit",
-        "boxes",
-        "jobs",
-        "eta",
-        "memory-limit",
-        "checkpoint",
-    }
-)
+PLACE = frozenset({"jobs", "scheduler"})
+LIMITS = frozenset({"time-limit", "boxes", "memory-limit"})
+ANALYSIS = frozenset({"as-run", "engine", "guarantee", "budget", "validate", "provider", "eta", "checkpoint"})
+KEYS = CLAIM | INPUTS | ANALYSIS | PLACE | LIMITS | {"output"}
 REPEATABLE = frozenset({"range", "shape", "budget", "output"})
 PATHS = frozenset({"data", "vnnlib", "output", "checkpoint"})
-# One of these on the command line replaces the file's whole choice of inputs.
+# One of these on the command line replaces the file's whole choice of inputs; so do jobs and scheduler each other.
 DOMAIN = frozenset({"data", "range", "region", "vnnlib"})
 
 
@@ -58,8 +43,14 @@ def defaults(arguments: Sequence[str], folder: Path) -> dict[str, Any] | None:
             raise UsageError(f"{path}: {model!r} stands outside a table; options go in a table named by the model's path")
         target = (path.parent / model).resolve()
         if any(not a.startswith("-") and (folder / a).resolve() == target for a in arguments):
-            return _options(path, model, table, {a.lstrip("-").split("=")[0] for a in arguments if a.startswith("--")})
+            return _options(path, model, table, _given(arguments))
     return None
+
+
+def _given(arguments: Sequence[str]) -> set[str]:
+    """Long names of the options on the command line that a choice may hang on."""
+    long = {a.lstrip("-").split("=")[0] for a in arguments if a.startswith("--")}
+    return long | {"jobs" for a in arguments if a.startswith("-j")}
 
 
 def _nearest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
@@ -81,7 +72,7 @@ def _options(path: Path, model: str, table: dict[str, Any], given: set[str]) -> 
     for key, value in table.items():
         if key not in KEYS:
             raise UsageError(f"{path}: {model!r} has no option {key!r}; options are {', '.join(sorted(KEYS))}")
-        if key in DOMAIN and given & DOMAIN:
+        if any(key in choice and given & choice for choice in (DOMAIN, PLACE)):
             continue
         values = value if isinstance(value, list) else [value]
         if key not in REPEATABLE and len(values) != 1:

@@ -117,6 +117,25 @@ def external_path(location: str, folder: Path, owner: str) -> Path:
     return path
 
 
+def external_files(path: Path) -> list[str]:
+    """Where the external data of a model file lie, relative to its folder. Raises InvalidModel as `external_path` does."""
+    import onnx
+    from google.protobuf.message import Message  # type: ignore[import-untyped,unused-ignore]
+
+    left: list[Any] = [onnx.load(path, load_external_data=False)]
+    found: set[str] = set()
+    while left:
+        message = left.pop()
+        if isinstance(message, onnx.TensorProto):
+            if message.data_location == onnx.TensorProto.EXTERNAL:
+                found.update(entry.value for entry in message.external_data if entry.key == "location")
+            continue
+        for field, value in message.ListFields():
+            if field.message_type is not None:
+                left += [value] if isinstance(value, Message) else value
+    return [location for location in sorted(found) if external_path(location, path.parent, path.name)]
+
+
 def dense(sparse: onnx.SparseTensorProto, folder: Path | None, owner: str) -> npt.NDArray[Any]:
     """The dense array of a sparse tensor (indices linear, or one row of coordinates an element)."""
     values = array(sparse.values, folder, owner)

@@ -39,6 +39,16 @@ def test_the_command_line_wins(program: Program, tmp_path: Path) -> None:
     assert program.request.data is None  # --range replaces the file's choice of inputs
 
 
+@pytest.mark.parametrize("jobs", [["--jobs", "2"], ["-j", "2"], ["-j2"]])
+def test_processes_on_the_command_line_replace_the_cluster(program: Program, tmp_path: Path, jobs: list[str]) -> None:
+    (tmp_path / "certify.toml").write_text('["m.onnx"]\nscheduler = "tcp://host:8786"')
+    assert program("m.onnx")[0] == 0
+    assert program.request is not None
+    assert program.request.scheduler == "tcp://host:8786"
+    assert program("m.onnx", *jobs)[0] == 0
+    assert (program.request.scheduler, program.request.jobs) == (None, 2)
+
+
 def test_other_models_are_untouched(program: Program, tmp_path: Path) -> None:
     (tmp_path / "certify.toml").write_text('["m.onnx"]' + TABLE)
     assert program("other.onnx")[0] == 0

@@ -12,7 +12,21 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = ("flint", "gmpy2", "google.protobuf", "jinja2", "mpmath", "networkx", "numpy", "onnx", "onnxruntime", "scipy", "sympy")
+HEAVY = (
+    "dask",
+    "distributed",
+    "flint",
+    "gmpy2",
+    "google.protobuf",
+    "jinja2",
+    "mpmath",
+    "networkx",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "scipy",
+    "sympy",
+)
 
 
 def sources(root: Path) -> list[Path]:

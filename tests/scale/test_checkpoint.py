@@ -98,6 +98,17 @@ def test_every_number_is_kept(tmp_path: Path) -> None:
         assert np.array_equal(getattr(first.outputs["y"], name), getattr(again.outputs["y"], name))
 
 
+def test_processes_go_on_as_well(tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments, file = options(root), tmp_path / "c"
+    main([*arguments, "--checkpoint", str(file)])
+    whole, content = without_timings(capsys.readouterr().out), file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+    assert file.stat().st_size > 1000
+    main([*arguments, "--checkpoint", str(file), "--jobs", "2"])
+    assert without_timings(capsys.readouterr().out) == whole
+    assert file.read_bytes() == content
+
+
 def test_a_record_that_was_cut_off_is_done_again(tmp_path: Path, root: Path) -> None:
     path, file = root / "models/digits_mlp.onnx", tmp_path / "c"
     certified(path, file)
