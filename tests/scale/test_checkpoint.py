@@ -15,6 +15,7 @@ import onnx
 import pytest
 
 import certify
+from certify import pipeline
 from certify.checkpoint import FORM, Checkpoint
 from certify.cli.main import main
 from certify.engines import answer
@@ -73,13 +74,14 @@ def test_ctrl_c_then_the_same_command(tmp_path: Path, root: Path, capsys: pytest
     assert (process.returncode, err.strip().endswith("interrupted")) == (130, True)
     assert os.listdir(tmp_path) == ["run.checkpoint"]
 
-    solved = []
-    solve = answer.solve
+    solved, worked_out = [], []
+    solve, pair_at = answer.solve, pipeline.pair_at
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(answer, "solve", lambda pair, case, *rest: (solved.append(case), solve(pair, case, *rest))[1])
+        patch.setattr(pipeline, "pair_at", lambda *asked: (worked_out.append(asked), pair_at(*asked))[1])
         main([*arguments, "--checkpoint", str(file)])
         assert without_timings(capsys.readouterr().out) == whole
-        assert solved == [2, 3]
+        assert (solved, len(worked_out)) == ([2, 3], 3)  # of the first case only what reports show of it
         main([*arguments, "--checkpoint", str(file)])  # all is known
         assert without_timings(capsys.readouterr().out) == whole
         assert solved == [2, 3]
