@@ -30,8 +30,8 @@ class Shelf:
     def keep(self, key: int, x: Array) -> None:
         """Keep what was read now, and let go of what was read longest ago."""
         with self._lock:
-            if self._kept.pop(key, None) is None:
-                self._bytes += x.nbytes
+            before = self._kept.pop(key, None)
+            self._bytes += x.nbytes - (0 if before is None else before.nbytes)
             self._kept[key] = x
             while self._bytes > memory.for_constants():
                 _, old = self._kept.popitem(last=False)
