@@ -23,7 +23,7 @@ from certify import files
 from certify.engines.answer import Solved
 from certify.errors import InvalidData, UsageError
 from certify.graph.model import ModelGraph
-from certify.version import __version__
+from certify.version import built
 
 FORM = b"certify-checkpoint/1\n"
 _LENGTH = struct.Struct("<Q")
@@ -51,7 +51,7 @@ class Checkpoint:
 
     def __init__(self, path: Path, parts: Mapping[str, str], cases: int, check: Callable[[], None] = lambda: None) -> None:
         self._path, self._check = path, check
-        claim = Claim(__version__, cases, dict(parts))
+        claim = Claim(built(), cases, dict(parts))
         self._file = self._opened(claim)
         self._solved: dict[int, Solved] = {}
         try:

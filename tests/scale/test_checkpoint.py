@@ -139,7 +139,7 @@ def test_another_claim_is_refused(tmp_path: Path, root: Path, change: dict[str, 
 def test_another_version_is_refused(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, file = root / "models/digits_mlp.onnx", tmp_path / "c"
     certified(path, file)
-    monkeypatch.setattr("certify.checkpoint.__version__", "9.9")
+    monkeypatch.setattr("certify.checkpoint.built", lambda: "9.9")
     with pytest.raises(UsageError, match=r"was written by certify .*, and this is 9\.9"):
         certified(path, file)
 
