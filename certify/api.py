@@ -42,6 +42,8 @@ def certify(
     scheduler: str | None = None,
     boxes: int | None = None,
     eta: float = 1e-9,
+    memory_limit: str | int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     progress: forms.Progress = forms.no_progress,
 ) -> Certificate:
     """Bound the rounding error of the model's outputs, as `certify MODEL` does.
@@ -79,6 +81,8 @@ def certify(
         scheduler=scheduler,
         boxes=boxes,
         eta=eta,
+        memory_limit=None if memory_limit is None else forms.parse_size(str(memory_limit)),
+        checkpoint=None if checkpoint is None else Path(checkpoint),
     )
     for output in request.outputs:
         check_writable(output)

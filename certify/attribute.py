@@ -156,7 +156,7 @@ def _case(
 def _moved(program: Program, points: dict[str, Array]) -> dict[str, Array]:
     """|stored - exact| of what storing moves; 0 where it makes an infinity of a number, which no first order describes."""
     held, _ = stored_inputs(program, points)
-    pairs = {name: (program.stored[name], program.exact[name]) for name in program.exact}
+    pairs = {name: (program.stored[name], program.exact[name]) for name in program.exact if program.converts(name)}
     pairs |= {name: (held[name], points[name]) for name in points}
     moved = {name: np.abs(a - b) for name, (a, b) in pairs.items() if a is not b}
     return {name: np.where(np.isfinite(x), x, 0.0) for name, x in moved.items()}

@@ -10,7 +10,7 @@ from certify.errors import UsageError
 _aside: set[Path] = set()
 
 
-def write(path: Path, content: bytes) -> None:
+def write(path: Path, content: bytes, option: str = "-o") -> None:
     """Write `content` to `path`, or leave what was there. Raises UsageError, naming the file, if it can't be written."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     _aside.add(aside)
@@ -18,7 +18,7 @@ def write(path: Path, content: bytes) -> None:
         aside.write_bytes(content)
         os.replace(aside, path)
     except OSError as error:
-        raise UsageError(f"-o {path}: can't be written: {error.strerror}; choose a file in a folder that you can write to") from error
+        raise UsageError(f"{option} {path}: can't be written: {error.strerror}; choose a file in a folder that you can write to") from error
     finally:
         aside.unlink(missing_ok=True)
         _aside.discard(aside)

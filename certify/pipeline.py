@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import resource
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from certify import memory
 from certify.analysis.problem import Problem
 from certify.analysis.program import Program
 from certify.analysis.reference import over_region, pair_at
@@ -19,6 +21,7 @@ from certify.analysis.target import Target, target
 from certify.certificate.assemble import lost_bounds, node_results, output_results
 from certify.certificate.contract import AsRunFacts, Certificate, Claim, InputFacts, ModelFacts, ProfileFacts, PropertyResult, Validation
 from certify.certificate.witness import Witness
+from certify.checkpoint import Checkpoint, arrays_digest, model_digest
 from certify.data import Inputs, inputs_for, read
 from certify.engines.answer import Answer, answer
 from certify.engines.methods import Method
@@ -28,6 +31,7 @@ from certify.engines.region.decided import decide as region_decisions
 from certify.engines.region.limits import Limits, Stop, never
 from certify.engines.region.proof import prove
 from certify.engines.region.search import Spread
+from certify.engines.sketch.solve import MEMORY as DRAWN
 from certify.gate import check_names, judge
 from certify.graph.annotate import annotate
 from certify.graph.model import ModelGraph
@@ -58,6 +62,8 @@ def run(request: Request, progress: Progress = no_progress, stop: Stop = never) 
 
 
 def _run(request: Request, progress: Progress, stop: Stop, files: ExitStack) -> Certificate:
+    memory.use(request.memory_limit)
+    progress = _within_memory(progress)
     clock = _Clock(progress)
     crew = files.enter_context(crew_for(request))
     with clock("reading the model"):
@@ -110,6 +116,16 @@ def _run(request: Request, progress: Progress, stop: Stop, files: ExitStack) -> 
     return replace(certificate, gate=judge(certificate, request.budgets, request.guarantee))
 
 
+def _within_memory(progress: Progress) -> Progress:
+    """Progress that looks at the memory held whenever it is told something."""
+
+    def told(stage: str, fraction: float | None) -> None:
+        memory.check(stage)
+        progress(stage, fraction)
+
+    return told
+
+
 def _beside(progress: Progress, sought: Sought | None) -> Progress:
     """Progress that names the largest error found beside what it tells."""
     if sought is None or not sought.largest:
@@ -131,14 +147,42 @@ def _bounded(
 ) -> tuple[Answer, Region | None]:
     """seen: by output, the largest error that a search found in the region."""
     if inputs.box is None or request.engine == "running":
-        pairs = problems(subject.program, inputs, subject.exact)
         keep = None if witness is None else witness.add
         method = Method.named(request.engine, request.eta, request.seed, request.guarantee if keep is None else "proved")
-        if inputs.box is None and keep is None and spread.pay(inputs.facts.cases):
-            return spread.answer(_points(inputs), method, decide, progress), None
-        return answer(pairs, inputs.facts.cases, method, decide if inputs.box is None else [], progress, keep), None
+        decide = decide if inputs.box is None else []
+        with _checkpoint(subject, inputs, method, decide, request) as recall:
+            if inputs.box is None and keep is None and spread.pay(inputs.facts.cases):
+                return spread.answer(_points(inputs), method, decide, progress, recall), None
+            pairs = problems(
+                subject.program, inputs, subject.exact, lambda case: recall is not None and recall.remembered(case) is not None
+            )
+            return answer(pairs, inputs.facts.cases, method, decide, progress, keep, recall), None
     enough = {name: limit for name in subject.program.outputs if (limit := _enough(request, name, seen.get(name, 0.0))) is not None}
     return region_answer(subject.program, inputs.boxes, limits.share(1.0), enough, progress, spread)
+
+
+@contextmanager
+def _checkpoint(subject: Target, inputs: Inputs, method: Method, decide: list[str], request: Request) -> Iterator[Checkpoint | None]:
+    """That of all that the bounds of cases depend on; None where none is asked for."""
+    if request.checkpoint is None:
+        yield None
+        return
+    chosen = (
+        request.dtype,
+        request.accumulate,
+        request.profile_name,
+        str(request.summation),
+        request.as_run,
+        sorted(request.shapes.items()),
+    )
+    options = (chosen, method, memory.for_draws(DRAWN), decide)
+    parts = {
+        "model": model_digest(subject.source, subject.graph),
+        "data": arrays_digest(inputs.points),
+        "options": hashlib.sha256(repr(options).encode()).hexdigest(),
+    }
+    with closing(Checkpoint(request.checkpoint, parts, inputs.facts.cases, subject.require_unchanged)) as recall:
+        yield recall
 
 
 def _decided(
@@ -213,18 +257,24 @@ def _format(name: str | None) -> Format | None:
     return None if name is None else format_named(name)
 
 
-def problems(program: Program, inputs: Inputs, source: Program | None = None) -> Iterator[tuple[Problem, Problem]]:
+def problems(
+    program: Program, inputs: Inputs, source: Program | None = None, known: Callable[[int], bool] = lambda case: False
+) -> Iterator[tuple[Problem, Problem]]:
     """(stored, exact) case by case, as `pair_at` has them; of a region once.
 
-    source: the model's own program, where `program` is of a graph that a runtime made of it.
+    source: the model's own program, where `program` is of a graph that a runtime made of it. known: cases of which nothing has to be worked
+    out; the first one's problems stand for theirs.
     """
     source = program if source is None else source
     if inputs.box is not None:
         region = over_region(program, inputs.box)
         yield region, region
         return
-    for points in _points(inputs):
-        yield pair_at(program, source, points)
+    first: tuple[Problem, Problem] | None = None
+    for case, points in enumerate(_points(inputs)):
+        pair = first if first is not None and known(case) else pair_at(program, source, points)
+        first = first or pair
+        yield pair
 
 
 def _points(inputs: Inputs) -> list[dict[str, Array]]:

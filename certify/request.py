@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -24,6 +25,7 @@ PROVIDERS = ("cpu", "cuda")
 LEVELS: tuple[Level, ...] = ("disabled", "basic", "extended", "all")
 GUARANTEES = ("any", "proved", "randomized", "probabilistic", "sampled")
 SUFFIXES = (".json", ".npz", ".witness")
+LEAST_MEMORY = 64_000_000
 LATER_SUFFIXES = (".html", ".md", ".sarif", ".xml")
 
 Range: TypeAlias = tuple[float, float]
@@ -76,6 +78,8 @@ class Request:
     jobs:     processes for sub-boxes or cases; None: as many as there are processors for a region, one for points.
     scheduler: address of a Dask scheduler, whose workers take the place of these processes; None: there is none.
     eta:      the probability with which bounds that are not proved may fail.
+    memory_limit: bytes that the analysis may hold; None: three quarters of what is available at the start.
+    checkpoint: a file that solved cases are kept in, and taken from.
     """
 
     model: Path | bytes | onnx.ModelProto
@@ -102,6 +106,8 @@ class Request:
     scheduler: str | None = None
     boxes: int | None = None
     eta: float = 1e-9
+    memory_limit: int | None = None
+    checkpoint: Path | None = None
 
     def __post_init__(self) -> None:
         """Raises UsageError for a value out of bounds or for options that exclude each other."""
@@ -120,6 +126,8 @@ class Request:
             raise UsageError(f"--seed: {self.seed} is negative; give 0 or more")
         if not self.time_limit > 0.0:
             raise UsageError(f"--time-limit: {self.time_limit:g} seconds are none; give more than 0")
+        if self.memory_limit is not None and self.memory_limit < LEAST_MEMORY:
+            raise UsageError(f"--memory-limit: {self.memory_limit} bytes are too few to do anything in; give 64MB or more")
         if not 1e-300 <= self.eta <= 0.1:
             raise UsageError(f"--eta: {self.eta:g} is no probability of failing that can be kept; give one from 1e-300 to 0.1")
         if self.engine in POINTWISE and (self.region or self.vnnlib):
@@ -136,7 +144,11 @@ class Request:
             raise UsageError("--vnnlib and --range exclude each other: the file already gives the input boxes; drop one of them")
         if self.as_run is not None:
             self._check_as_run()
+        if self.checkpoint is not None and (self.region or self.vnnlib):
+            raise UsageError("--checkpoint keeps the cases of points; a region has a bound whenever it is stopped: leave it out")
         for path in self.outputs:
+            if check_suffix(path) == ".witness" and self.checkpoint is not None:
+                raise UsageError(f"-o {path}: a witness is collected in one run, without --checkpoint; drop one of them")
             if check_suffix(path) == ".witness" and (self.region or self.vnnlib):
                 raise UsageError(f"-o {path}: a witness is of points, not of a region; leave it out, or give points with --data")
 
@@ -251,6 +263,17 @@ def parse_as_run(text: str) -> Level:
         if text == f"ort-cpu:{level}" or (text == "ort-cpu" and level == "all"):
             return level
     raise UsageError(f"--as-run: {text!r} is none of ort-cpu, {', '.join(f'ort-cpu:{level}' for level in LEVELS)}")
+
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def parse_size(text: str) -> int:
+    """Bytes: `4GB`, `512MB`, `1.5GiB`, `800000000`. Raises UsageError."""
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?) ?([kmgt]i?|)b?", text.strip().lower())
+    if found is None:
+        raise UsageError(f"--memory-limit: {text!r} is no size; give one such as 4GB, 512MB or 1.5GiB")
+    return int(Decimal(found[1]) * _UNITS[found[2]])
 
 
 def parse_summation(text: str) -> Summation:

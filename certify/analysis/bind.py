@@ -5,12 +5,15 @@ An operator that no rule covers is refused by name; all of them are listed at on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from certify.analysis.constants import Constants
 from certify.analysis.exact import ExactArithmetic
 from certify.analysis.problem import Step
 from certify.analysis.program import Program
@@ -20,6 +23,7 @@ from certify.graph.refused import REFUSED
 from certify.number.formats import Format, from_onnx
 from certify.number.integers import INTEGERS
 from certify.number.rounding import round_to
+from certify.number.streamed import Shelf, slabs
 from certify.number.upward import Array
 from certify.profiles.contract import Profile
 from certify.semantics import ops
@@ -79,6 +83,19 @@ def as_float(constant: Any) -> Array:
     return wide[None]
 
 
+def _rounded(exact: Array, storage: Format, mode: str) -> tuple[Array, npt.NDArray[np.bool_]]:
+    """A constant in its storage format, and where that has no number for it: the largest one stands there."""
+    rounded = np.empty_like(exact)
+    for part in slabs(exact):  # rounding takes several arrays of its own
+        rounded[part] = round_to(exact[part], storage, mode)
+    lost = np.isnan(rounded) & np.isfinite(exact)  # one that becomes infinite is infinite: a mask of -3.4e38 in fp16
+    return (np.where(lost, np.copysign(storage.max, exact), rounded) if lost.any() else rounded), lost
+
+
+def _widened(constant: Any) -> Array:
+    return np.asarray(constant, dtype=np.float64)[None]
+
+
 def _why(element: int) -> str:
     return ": it holds strings" if element == _STRING else ""
 
@@ -88,8 +105,8 @@ class _Binder:
     graph: ModelGraph
     profile: Profile
     steps: list[Step] = field(default_factory=list)
-    exact: dict[str, Array] = field(default_factory=dict)
-    stored: dict[str, Array] = field(default_factory=dict)
+    exact: Constants = field(init=False)
+    stored: Constants = field(init=False)
     swamped: dict[str, Any] = field(default_factory=dict)
     formats: dict[str, Format | None] = field(default_factory=dict)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -98,6 +115,8 @@ class _Binder:
     elements: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        shelf = Shelf()
+        self.exact, self.stored = Constants(shelf), Constants(shelf)
         for name, value in self.graph.values.items():
             declared = from_onnx(value.elem_type)
             self.elements[name] = value.elem_type
@@ -169,25 +188,27 @@ class _Binder:
         value = self.graph.values.get(name)
         if value is None or value.constant is None:
             return
-        self._store(name, as_float(value.constant), self.formats[name], "nearest")
+        self._store(name, partial(as_float, value.constant), self.formats[name], "nearest")
 
-    def _store(self, name: str, exact: Array, storage: Format | None, mode: str) -> None:
-        self.exact[name] = self.stored[name] = exact
+    def _store(self, name: str, read: Callable[[], Array], storage: Format | None, mode: str) -> None:
+        """Take in the constant that `read` gives, each time the same."""
+        exact = read()
+        self.exact.put(name, exact, read)
+        self.stored.share(name, self.exact, name)
         if storage is None:
             return
-        rounded = round_to(exact, storage, mode)
-        lost = np.isnan(rounded) & np.isfinite(exact)  # one that becomes infinite is infinite: a mask of -3.4e38 in fp16
+        rounded, lost = _rounded(exact, storage, mode)
         if lost.any():
             self.swamped[name] = lost
-            rounded = np.where(lost, np.copysign(storage.max, exact), rounded)
-        if not np.array_equal(rounded, exact, equal_nan=True):
-            self.stored[name] = rounded
+        if not all(np.array_equal(rounded[part], exact[part], equal_nan=True) for part in slabs(exact)):
+            del self.stored[name]
+            self.stored.put(name, rounded, lambda: _rounded(read(), storage, mode)[0])
 
     def _expand(self, rule: Composite, node: Node, operands: list[str | None], attributes: dict[str, Any]) -> None:
         known = [parameter for parameter in rule.parameters if parameter not in rule.static]
-        constants = {p: self.exact[name][0] for p, name in zip(known, operands, strict=False) if name in self.exact}
+        constants = {p: self.exact[name][0] for p, name in zip(known, operands, strict=False) if name is not None and name in self.exact}
         shapes = tuple(() if name is None else self.shapes[name] for name in operands)
-        stored = {p: self.stored[name][0] for p, name in zip(known, operands, strict=False) if name in self.exact}
+        stored = {p: self.stored[name][0] for p, name in zip(known, operands, strict=False) if name is not None and name in self.exact}
         elements, results = (tuple(self.elements.get(name or "", 0) for name in names) for names in (operands, node.outputs))
         expansion = Expansion(
             self._prefix(node),
@@ -208,7 +229,7 @@ class _Binder:
         inner = None if floating is None else self.profile.inner_format(floating)
         for name, constant in fresh.items():
             self.formats[name] = held = None if np.asarray(constant).dtype.kind in "iu" else inner
-            self._store(name, np.asarray(constant, dtype=np.float64)[None], held, "nearest")
+            self._store(name, partial(_widened, constant), held, "nearest")
             self.shapes[name] = tuple(np.shape(constant))
         for primitive in primitives:
             if primitive.output not in self.formats:
@@ -263,12 +284,16 @@ class _Binder:
         output = primitive.output
         if rule.fills or not names or not all(name in self.exact and self.formats[name] == self.formats[output] for name in names):
             return False
-        self.exact[output], self.stored[output] = (
-            rule.value(*(None if name is None else held[name] for name in primitive.operands), **primitive.attributes)
-            for held in (self.exact, self.stored)
-        )
-        if all(self.stored[name] is self.exact[name] for name in names):
-            self.stored[output] = self.exact[output]
+
+        def moved(held: Constants) -> Array:
+            found: Array = rule.value(*(None if name is None else held[name] for name in primitive.operands), **primitive.attributes)
+            return found
+
+        self.exact.put(output, moved(self.exact), partial(moved, self.exact))
+        if all(self.stored.is_same(name, self.exact) for name in names):
+            self.stored.share(output, self.exact, output)
+        else:
+            self.stored.put(output, moved(self.stored), partial(moved, self.stored))
         if any(name in self.swamped for name in names):
             masks = [None if x is None else self.swamped.get(x, np.zeros(self.exact[x].shape, dtype=bool)) for x in primitive.operands]
             self.swamped[output] = rule.value(*masks, **primitive.attributes)
@@ -356,8 +381,9 @@ class _Binder:
         self.formats[converted] = target
         self.shapes[converted] = self.shapes[name]
         if name in self.exact:
-            self._store(converted, self.stored[name], target, mode)  # the kernel converts what is stored: two roundings
-            self.exact[converted] = self.exact[name]
+            self._store(converted, partial(self.stored.__getitem__, name), target, mode)  # what is stored is converted: two roundings
+            del self.exact[converted]
+            self.exact.share(converted, self.exact, name)
             return converted
         arithmetic = self.profile.arithmetic(kernel, [held], held, False)
         rule = lookup("certify", "Convert", 1)

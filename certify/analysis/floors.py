@@ -18,6 +18,7 @@ import numpy as np
 
 from certify.analysis.problem import Problem, Step
 from certify.number.enclosure import Enclosure
+from certify.number.streamed import Streamed
 
 
 def floors_of(problem: Problem) -> dict[str, float]:
@@ -32,7 +33,7 @@ def floors_of(problem: Problem) -> dict[str, float]:
 
 
 def _given(X: Enclosure, radius: np.ndarray | None) -> float:
-    least = float(X.lo.min(initial=math.inf))
+    least = X.least if isinstance(X, Streamed) else float(X.lo.min(initial=math.inf))
     if radius is not None:
         least = float(np.nextafter(least - float(radius.max(initial=0.0)), -math.inf))
     return -math.inf if math.isnan(least) or least == math.inf else least

@@ -85,7 +85,7 @@ class Problem:
 
         return replace(
             self,
-            values={name: X.map(pick) for name, X in self.values.items()},
+            values={name: X if X.shape[0] == 1 else X.map(pick) for name, X in self.values.items()},
             defects={name: pick(x) for name, x in self.defects.items()},
             radii={name: pick(x) for name, x in self.radii.items()},
             quanta={name: pick(np.asarray(x)) for name, x in self.quanta.items()},

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from certify.analysis.constants import Constants
 from certify.analysis.problem import Step
 from certify.number.formats import Format
-from certify.number.upward import Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,8 @@ class Program:
     """
 
     steps: tuple[Step, ...]
-    exact: dict[str, Array]
-    stored: dict[str, Array]
+    exact: Constants
+    stored: Constants
     swamped: dict[str, np.ndarray[Any, np.dtype[np.bool_]]]
     formats: dict[str, Format | None]
     declared: dict[str, Format | None]
@@ -38,4 +38,8 @@ class Program:
     @property
     def converts_constants(self) -> bool:
         """True if some constant changes when it is stored."""
-        return any(self.stored[name] is not self.exact[name] for name in self.exact)
+        return any(self.converts(name) for name in self.exact)
+
+    def converts(self, name: str) -> bool:
+        """True if this constant changes when it is stored."""
+        return not self.stored.is_same(name, self.exact)

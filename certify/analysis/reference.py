@@ -14,12 +14,14 @@ storage. Their difference is the conversion error, computed instead of bounded.
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from certify.analysis.constants import Constants
 from certify.analysis.guarded import Guarded
 from certify.analysis.problem import Problem, Step
 from certify.analysis.program import Program
@@ -27,6 +29,7 @@ from certify.analysis.relations import producers_of, related
 from certify.errors import InvalidModel
 from certify.number.enclosure import Enclosure
 from certify.number.rounding import half_ulp, round_to
+from certify.number.streamed import Streamed
 from certify.number.upward import Array, up
 
 
@@ -44,13 +47,12 @@ def stored_inputs(program: Program, inputs: dict[str, Array]) -> tuple[dict[str,
     return stored, radii
 
 
-def at_points(
-    program: Program, constants: dict[str, Array], inputs: dict[str, Array], radii: dict[str, Array], settle: bool = True
-) -> Problem:
+def at_points(program: Program, constants: Constants, inputs: dict[str, Array], radii: dict[str, Array], settle: bool = True) -> Problem:
     """The problem around the float64 trajectory of `constants` and `inputs`, (cases, *shape) each; all steps of it if not to `settle`."""
-    known, steps = _settled(program, constants | inputs) if settle else (constants | inputs, program.steps)
+    given = constants.held | inputs
+    known, steps = _settled(program, given, constants) if settle else (given, program.steps)
     numbers, radii = _numbers(known, radii)
-    values = {name: Enclosure.point(x) for name, x in numbers.items()}
+    values: dict[str, Enclosure] = {name: Enclosure.point(x) for name, x in numbers.items()} | constants.streamed
     defects: dict[str, Array] = {}
     infinite = infinite_values(values)
     done = []
@@ -92,24 +94,25 @@ def _numbers(known: dict[str, Array], radii: dict[str, Array]) -> tuple[dict[str
     return numbers, reach
 
 
-def _settled(program: Program, known: dict[str, Array]) -> tuple[dict[str, Array], tuple[Step, ...]]:
+def _settled(program: Program, known: dict[str, Array], constants: Constants) -> tuple[dict[str, Array], tuple[Step, ...]]:
     """All that is known without rounding where NaN is among it, and the steps that are left to do.
 
     A rule that `settles` gives on known operands what every kernel gives; copies do so in their operands' own format.
     """
     if not any(np.isnan(x).any() for x in known.values()):
         return known, program.steps
-    found, left = dict(known), []
+    computed = dict(known)
+    found, left = ChainMap(computed, constants), []
     for step in program.steps:
         names = [name for name in step.operands if name is not None]
         formats = {program.formats[name] for name in names} - {None, program.formats[step.output]}
         settles = getattr(step.rule, "settles", False) and (program.formats[step.output] is None or not formats)
-        if settles and all(name in found for name in names) and any(np.isnan(found[name]).any() for name in names):
+        if settles and all(name in found for name in names) and any(np.isnan(computed.get(name, 0.0)).any() for name in names):
             operands = [None if name is None else found[name] for name in step.operands]
-            found[step.output] = np.asarray(step.rule.value(*operands, **step.attributes), dtype=np.float64)
+            computed[step.output] = np.asarray(step.rule.value(*operands, **step.attributes), dtype=np.float64)
         else:
             left.append(step)
-    return found, tuple(left)
+    return computed, tuple(left)
 
 
 def over_region(program: Program, box: dict[str, Enclosure]) -> Problem:
@@ -127,13 +130,13 @@ def over_region(program: Program, box: dict[str, Enclosure]) -> Problem:
 def given_ranges(program: Program, box: dict[str, Enclosure]) -> tuple[dict[str, Enclosure], dict[str, Array]]:
     """Ranges of constants and inputs, and how far those deviate from the start that storage rounds: by their known rounding, and by
     half an ulp."""
-    numbers, radii = _numbers(program.exact, {})
-    values = {name: Enclosure.point(x) for name, x in numbers.items()} | dict(box)
-    for name, exact in numbers.items():
-        if program.stored[name] is not program.exact[name]:
-            radii[name] = _moved(program.stored[name], exact, radii.get(name))
+    numbers, radii = _numbers(program.exact.held, {})
+    values = {name: Enclosure.point(x) for name, x in numbers.items()} | program.exact.streamed | dict(box)
+    for name in program.exact:
+        if program.converts(name):
+            radii[name] = _moved(program.stored[name], values[name].lo, radii.get(name))
         if name in program.swamped:
-            radii[name] = np.where(program.swamped[name], np.inf, radii.get(name, np.zeros_like(exact)))
+            radii[name] = np.where(program.swamped[name], np.inf, radii.get(name, np.zeros(values[name].shape)))
     for name, X in box.items():
         storage = program.formats[name]
         declared = program.declared.get(name)
@@ -152,7 +155,7 @@ def _moved(stored: Array, exact: Array, radius: Array | None) -> Array:
 
 def infinite_values(values: dict[str, Enclosure]) -> set[str]:
     """The names of those that may hold an infinity."""
-    return {name for name, X in values.items() if np.isinf(X.lo).any() or np.isinf(X.hi).any()}
+    return {name for name, X in values.items() if not isinstance(X, Streamed) and (np.isinf(X.lo).any() or np.isinf(X.hi).any())}
 
 
 def enclosed(

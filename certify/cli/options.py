@@ -131,6 +131,16 @@ scheduler = click.option(
     "--scheduler", panel="Analysis", metavar="ADDRESS", help="A Dask cluster for the same, instead: tcp://HOST:PORT or tls://HOST:PORT."
 )
 
+memory_limit = click.option(
+    "--memory-limit", panel="Analysis", metavar="SIZE", callback=_each(request.parse_size),
+    help="What the analysis may hold, such as 4GB or 512MB.  [default: 3/4 of what is available]",
+)  # fmt: skip
+
+checkpoint = click.option(
+    "--checkpoint", panel="Analysis", metavar="FILE", callback=_each(_path),
+    help="Keep solved cases in this file, and take from it those that an earlier run of the same command solved.",
+)  # fmt: skip
+
 output = click.option(
     "-o", "--output", panel="Output", multiple=True, metavar="FILE", callback=_each(_path),
     help=f"Write a report, format by suffix ({' '.join(request.SUFFIXES)}); repeatable.",
@@ -142,5 +152,5 @@ color = click.option("--no-color", panel="Output", is_flag=True, help="Plain tex
 
 INPUTS = _compose(data, ranges, samples, seed, region, vnnlib, shape)
 CLAIM = _compose(dtype, accumulate, profile, summation)
-ANALYSIS = _compose(engine, guarantee, eta, budget, time_limit, boxes, jobs, scheduler, validate, provider)
+ANALYSIS = _compose(engine, guarantee, eta, budget, time_limit, boxes, jobs, scheduler, memory_limit, checkpoint, validate, provider)
 OUTPUT = _compose(output, json, quiet, verbose, color)

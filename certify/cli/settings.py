@@ -20,10 +20,11 @@ from certify.errors import UsageError
 CLAIM = frozenset({"dtype", "accumulate", "profile", "summation"})
 INPUTS = frozenset({"data", "range", "samples", "seed", "region", "vnnlib", "shape"})
 PLACE = frozenset({"jobs", "scheduler"})
-ANALYSIS = frozenset({"as-run", "engine", "guarantee", "budget", "validate", "provider", "time-limit", "boxes", "eta"})
-KEYS = CLAIM | INPUTS | ANALYSIS | PLACE | {"output"}
+LIMITS = frozenset({"time-limit", "boxes", "memory-limit"})
+ANALYSIS = frozenset({"as-run", "engine", "guarantee", "budget", "validate", "provider", "eta", "checkpoint"})
+KEYS = CLAIM | INPUTS | ANALYSIS | PLACE | LIMITS | {"output"}
 REPEATABLE = frozenset({"range", "shape", "budget", "output"})
-PATHS = frozenset({"data", "vnnlib", "output"})
+PATHS = frozenset({"data", "vnnlib", "output", "checkpoint"})
 # One of these on the command line replaces the file's whole choice of inputs; so do jobs and scheduler each other.
 DOMAIN = frozenset({"data", "range", "region", "vnnlib"})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from typing import Protocol
 
 import numpy as np
 
@@ -98,20 +99,42 @@ class Solved:
     rungs: dict[Guarantee, dict[str, float]]
 
 
+class Recall(Protocol):
+    """Cases that an earlier run solved, and where those go that this one solves."""
+
+    def remembered(self, case: int) -> Solved | None: ...
+
+    def remember(self, case: int, solved: Solved) -> None: ...
+
+
 def answer(
-    pairs: Iterable[Pair], count: int, method: Method, decide: Sequence[str], progress: Progress | None = None, keep: Keep | None = None
+    pairs: Iterable[Pair],
+    count: int,
+    method: Method,
+    decide: Sequence[str],
+    progress: Progress | None = None,
+    keep: Keep | None = None,
+    recall: Recall | None = None,
 ) -> Answer:
     """Bounds of every case. decide: outputs whose last axis is read by argmax, where there are multipliers.
 
-    keep(case, sweep) is shown each finished case of the adjoint engine, before it is forgotten.
+    keep(case, sweep) is shown each finished case of the adjoint engine, before it is forgotten. recall: what is known of cases beforehand.
     """
     with single_threaded_products():
         left = iter(pairs)
         first = next(left, None)
         if first is None:
             return Answer(method.engine)
-        each = enumerate(chain([first], left))
-        return gather((solve(pair, case, count, method, decide, _part(progress, case, count), keep) for case, pair in each), method, first)
+
+        def solved(case: int, pair: Pair) -> Solved:
+            known = None if recall is None else recall.remembered(case)
+            if known is None:
+                known = solve(pair, case, count, method, decide, _part(progress, case, count), keep)
+                if recall is not None:
+                    recall.remember(case, known)
+            return known
+
+        return gather((solved(case, pair) for case, pair in enumerate(chain([first], left))), method, first)
 
 
 def solve(

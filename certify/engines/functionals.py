@@ -23,6 +23,7 @@ from certify.engines.multipliers import dot_rows, gamma_bound, squares, times, u
 from certify.engines.parallel import in_order
 from certify.engines.running import State
 from certify.number.enclosure import Enclosure
+from certify.number.streamed import Streamed
 from certify.number.upward import Array, add_up, inflate, lift
 from certify.semantics.contract import Cases, Linearization, of_cases
 
@@ -275,6 +276,8 @@ def _place(whole: dict[str, Array] | None, part: dict[str, Array], start: int, c
 
 def _largest(X: Enclosure) -> float:
     """The largest finite magnitude, at least 1."""
+    if isinstance(X, Streamed):
+        return max(1.0, X.largest)
     largest = 1.0
     for x in (X.lo,) if X.lo is X.hi else (X.lo, X.hi):
         ends = max(-float(x.min(initial=0.0)), float(x.max(initial=0.0)))

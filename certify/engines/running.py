@@ -20,6 +20,7 @@ from certify.engines.contract import ErrorBound, Guarantee, Lost, Progress
 from certify.number.enclosure import Enclosure
 from certify.number.formats import Format
 from certify.number.rounding import ulp
+from certify.number.streamed import Streamed, slabs
 from certify.number.upward import Array, add_up, down, lift
 from certify.semantics.contract import Operands, Radii
 
@@ -53,6 +54,13 @@ def quantum_of(x: Array) -> Array:
     with np.errstate(invalid="ignore"):
         lowest = x - cleared.view(np.float64)
     return np.where(np.isfinite(x), np.where(x == 0.0, 2.0**300, lowest), 0.0)
+
+
+def _quantum_in_slabs(x: Array) -> Array:
+    found = np.empty(x.shape)
+    for part in slabs(x):  # `quantum_of` takes several arrays of its own
+        found[part] = quantum_of(x[part])
+    return found
 
 
 def _stored_quantum(storage: Format, smallest: Array, exact: Array | float) -> Array:
@@ -94,9 +102,10 @@ class State:
         """A power of two dividing every computed value of `name`, elementwise."""
         if name is None:
             return np.zeros(())
+        if isinstance(X := self.problem.values[name], Streamed) and name not in self.tubes and name not in self.problem.quanta:
+            return _quantum_in_slabs(X.lo)  # as large as the constant: not held
         if name not in self.quanta:
             known = self.problem.quanta.get(name)
-            X = self.problem.values[name]
             if known is None and name not in self.tubes and X.is_point and name not in self.problem.produced:
                 known = quantum_of(X.lo)
             self.quanta[name] = np.zeros(X.shape) if known is None else known

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from certify import memory
 from certify.analysis.problem import Problem, Step
 from certify.engines.contract import ErrorBound, Guarantee, Progress
 from certify.engines.fluctuation import Fluctuating, roundings_of
@@ -76,7 +77,7 @@ def deviations(problem: Problem, seed: tuple[int, ...], runs: int) -> dict[str, 
 
 def _together(problem: Problem) -> int:
     """How many runs memory has room for at once."""
-    return int(np.clip(MEMORY / (8.0 * max(1, most_held(problem))), 1, RUNS))
+    return int(np.clip(memory.for_draws(MEMORY) / (8.0 * max(1, most_held(problem))), 1, RUNS))
 
 
 def _laws(problem: Problem) -> dict[str, Law]:

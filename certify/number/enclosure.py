@@ -54,6 +54,11 @@ class Enclosure:
         return np.where(self.lo == self.hi, self.lo, inside)
 
     @property
+    def middle(self) -> Enclosure:
+        """The thin enclosure of `mid`."""
+        return self if self.lo is self.hi else Enclosure.point(self.mid)
+
+    @property
     def rad(self) -> Array:
         """Upper bound of |x - mid| over x in the interval."""
         if self.lo is self.hi:

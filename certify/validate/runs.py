@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from certify import memory
 from certify.analysis.program import Program
 from certify.analysis.reference import stored_inputs
 from certify.number.upward import Array
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 SIMULATED = 5_000_000  # operations (reference.operations) of one simulated run over all its cases, about half a second
 LARGEST = 20_000_000  # operations beyond which not even one case is simulated
 REPEATED = 2_000_000_000  # operations of a run that repeats another one in a batch or with more threads
+NATIVE, EMULATED = 4.0, 10.0  # bytes of each weight that onnxruntime holds, about: the model, and the graph that is run node by node
 ADVERSARIAL = ("sequential", "positives-first", "descending")
 
 
@@ -114,7 +116,9 @@ def perform(subject: Subject) -> Performed:
 def _native(subject: Subject, done: Performed) -> bool:
     """The file at the level that is claimed, rewrites disabled unless one is; False if onnxruntime does not run it."""
     repeated, name, level = _repeated(subject), runtime_name("cpu", subject.level, 1), subject.level
-    if not done.attempt(name, lambda: run_cases(open_runner(subject.model, "cpu", level), subject.points), subject.cases):
+    if not _has_room(name, NATIVE, subject, done) or not done.attempt(
+        name, lambda: run_cases(open_runner(subject.model, "cpu", level), subject.points), subject.cases
+    ):
         return False
     leading = _first(subject.points, repeated)
     done.attempt(runtime_name("cpu", level, 2), lambda: run_cases(open_runner(subject.model, "cpu", level, threads=2), leading), repeated)
@@ -125,6 +129,8 @@ def _native(subject: Subject, done: Performed) -> bool:
 def _emulated(subject: Subject, held: Mapping[str, Array], done: Performed) -> None:
     name = f"{runtime_name().split(',')[0]}, node by node, rounded into {' and '.join(conform.stored_formats(subject.program))}"
     name += ", factors converted" if conform.converts(subject.program) else ""
+    if not _has_room(name, EMULATED, subject, done):
+        return
     try:
         emulator = Emulator(proto_of(subject.written or subject.model), subject.profile.storage, subject.profile.operand_format)
     except ValidationUnavailable as reason:
@@ -132,6 +138,14 @@ def _emulated(subject: Subject, held: Mapping[str, Array], done: Performed) -> N
         return
     if done.attempt(name, lambda: run_cases(emulator, held), subject.cases):
         _batched(subject, f"{name}, one batch", lambda: emulator, held, done)
+
+
+def _has_room(name: str, each: float, subject: Subject, done: Performed) -> bool:
+    needed = each * subject.program.stored.elements
+    room = memory.held() + needed <= memory.limit()
+    if not room:
+        done.refuse(name, f"it would hold about {memory.size(needed)} of weights, more than --memory-limit leaves")
+    return room
 
 
 def _cuda(subject: Subject, done: Performed) -> None:

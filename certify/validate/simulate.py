@@ -7,7 +7,7 @@ the step's format, as a faithful kernel delivers it.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import ChainMap, Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -38,7 +38,7 @@ class Simulator:
 
     def run(self, inputs: Mapping[str, Array], order: Order) -> dict[str, Array]:
         """Outputs by name, (cases or 1, *shape) float64, NaN and infinities included."""
-        values: dict[str, Array] = {**self._program.stored, **inputs}
+        values = ChainMap[str, Array](dict(inputs), self._program.stored)  # pop leaves the constants alone
         uses = Counter(name for step in self._program.steps for name in step.operands if name)
         uses.update(self._program.outputs)
         spent = 0

@@ -6,7 +6,7 @@ error of few ulps is seen as it is. Nothing here proves: points that a search fi
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import ChainMap, Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -167,7 +167,7 @@ def _counted(found: Sequence[dict[str, Any]], cases: int) -> list[tuple[dict[str
 
 
 def _values(program: Program, points: Mapping[str, Array], one: Callable[..., Any]) -> dict[str, Any]:
-    values: dict[str, Any] = {**program.exact, **points}
+    values = ChainMap[str, Any](dict(points), program.exact)
     uses = Counter(name for step in program.steps for name in step.operands if name)
     uses.update(program.outputs)
     for step in program.steps:

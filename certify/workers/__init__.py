@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from certify.analysis.reference import pair_at
 from certify.analysis.target import Target
-from certify.engines.answer import Answer, Solved, gather
+from certify.engines.answer import Answer, Recall, Solved, gather
 from certify.engines.methods import Method
 from certify.engines.parallel import processors, single_threaded_products
 from certify.engines.region.search import Asked, Known, Question, alone
@@ -64,7 +64,7 @@ class Workers:
 
     def __init__(self, crew: Crew, request: Request, subject: Target, data: Mapping[str, npt.NDArray[Any]] | None) -> None:
         self._crew, self._subject = crew, subject
-        self._model = Model.of(request, subject, data)
+        self._model = Model.of(request, subject, data, 1 if request.scheduler else _jobs(request))
         self._started = time.monotonic()
         self._question: Question | None = None
         self._pickled = b""
@@ -81,18 +81,28 @@ class Workers:
         """True if there are enough cases, and processes, to spread them."""
         return self._crew.ahead >= 2 and cases >= 2
 
-    def answer(self, points: Sequence[dict[str, Array]], method: Method, decide: Sequence[str], progress: Progress) -> Answer:
+    def answer(
+        self, points: Sequence[dict[str, Array]], method: Method, decide: Sequence[str], progress: Progress, recall: Recall | None = None
+    ) -> Answer:
         """As `engines.answer.answer`, of one case and more. points: of each case, by input, (1, *shape)."""
         with single_threaded_products():
             first = pair_at(self._subject.program, self._subject.exact, points[0])
-            return gather(self._solved(points, method, decide, progress), method, first)
+            return gather(self._solved(points, method, decide, progress, recall), method, first)
 
-    def _solved(self, points: Sequence[dict[str, Array]], method: Method, decide: Sequence[str], progress: Progress) -> Iterator[Solved]:
+    def _solved(
+        self, points: Sequence[dict[str, Array]], method: Method, decide: Sequence[str], progress: Progress, recall: Recall | None
+    ) -> Iterator[Solved]:
         count = len(points)
-        asked = (Case(number, count, mine, method, decide) for number, mine in enumerate(points))
+        known = [None if recall is None else recall.remembered(number) for number in range(count)]
+        asked = (Case(number, count, mine, method, decide) for number, mine in enumerate(points) if known[number] is None)
         found = self._each(units.solved, ((case,) for case in asked), lambda case: case.solved(self._subject))
-        for done, solved in enumerate(found, 1):
-            progress(f"bounding the error: {done:,} of {count:,} cases", done / count)
+        for number in range(count):
+            solved = known[number]
+            if solved is None:
+                solved = next(found)
+                if recall is not None:
+                    recall.remember(number, solved)
+            progress(f"bounding the error: {number + 1:,} of {count:,} cases", (number + 1) / count)
             yield solved
 
     def _each(self, unit: Callable[..., Result], asked: Iterable[tuple[Any, ...]], here: Callable[..., Result]) -> Iterator[Result]:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from certify.errors import UsageError
-from certify.version import __version__
+from certify.version import built
 from certify.workers import units
 from certify.workers.crew import Died
 from certify.workers.model import Model, Parcel
@@ -39,16 +39,7 @@ CONNECT = 5.0  # seconds in which the scheduler must answer
 AHEAD = 512
 
 
-def _sources() -> str:
-    """A digest of the package's own files."""
-    package = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:8]
-
-
-ALIKE = f"certify {__version__} (sources {_sources()}) with numpy {np.__version__}"
+ALIKE = f"certify {built()} with numpy {np.__version__}"
 """What workers must run: other sources may bound otherwise, and another numpy round otherwise."""
 WORK = "__import__('importlib').import_module('certify.workers.cluster').work(alike, key, parcel, unit)"
 """By name, not pickled: a worker or a scheduler that cannot unpickle a task, since it has no certify or another one, falls silent."""

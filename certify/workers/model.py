@@ -23,7 +23,7 @@ from certify.request import Request
 class Model:
     """sha256: of the model's file. data: what the user feeds, by input, whose shapes and values may decide the model's structure.
 
-    written: the graph that a runtime made of the model, if that is certified.
+    written: the graph that a runtime made of the model, if that is certified. memory: the limit that is given, and how many share it.
     """
 
     model: Path | bytes
@@ -34,14 +34,15 @@ class Model:
     shapes: tuple[tuple[str, tuple[int, ...]], ...]
     data: Mapping[str, npt.NDArray[Any]] | None
     written: Written | None
+    memory: tuple[int | None, int]
 
     @staticmethod
-    def of(request: Request, subject: Target, data: Mapping[str, npt.NDArray[Any]] | None) -> Model:
+    def of(request: Request, subject: Target, data: Mapping[str, npt.NDArray[Any]] | None, processes: int = 1) -> Model:
         model = request.model
         held = model if isinstance(model, Path | bytes) else model.SerializeToString(deterministic=True)
         formats = (request.dtype, request.accumulate)
-        shapes = tuple(request.shapes.items())
-        return Model(held, subject.source.sha256, formats, request.profile_name, str(request.summation), shapes, data, subject.written)
+        claim = (request.profile_name, str(request.summation), tuple(request.shapes.items()))
+        return Model(held, subject.source.sha256, formats, *claim, data, subject.written, (request.memory_limit, processes))
 
     def bound(self) -> Target:
         """The model bound. Raises InvalidModel if its file is no longer what it was."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from certify import memory
 from certify.analysis.reference import pair_at
 from certify.analysis.target import Target
 from certify.engines import parallel
@@ -43,6 +44,7 @@ def prepare(model: Model, threads: int) -> None:
     global _subject
     _questions.clear()
     parallel.use(threads)
+    memory.use(*model.memory)
     _subject = model.bound()
 
 

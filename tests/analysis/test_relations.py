@@ -80,7 +80,7 @@ def points(draw: np.random.Generator, box: dict[str, Enclosure]) -> dict[str, np
 
 def exactly(program: Any, at: dict[str, np.ndarray]) -> dict[str, Any]:
     """Every value in 200 bits."""
-    values: dict[str, Any] = {name: np.vectorize(mpf, otypes=[object])(x) for name, x in (program.exact | at).items()}
+    values: dict[str, Any] = {name: np.vectorize(mpf, otypes=[object])(x) for name, x in {**program.exact, **at}.items()}
     for step in program.steps:
         values[step.output] = step.rule.value(*(None if name is None else values[name] for name in step.operands), **step.attributes)
     return values

@@ -43,8 +43,8 @@ class Errors(BoxSweep):
 
     def __init__(self, problem: Problem, program: Program) -> None:
         shifts = {
-            name: subtract(Enclosure.point(program.stored[name]), Enclosure.point(exact))
-            for name, exact in program.exact.items()
+            name: subtract(Enclosure.point(program.stored[name]), Enclosure.point(program.exact[name]))
+            for name in program.exact
             if name in problem.radii and np.isfinite(problem.radii[name]).all()
         }
         readers: dict[str, list[Step]] = {name: [] for name in shifts}
@@ -60,7 +60,7 @@ class Errors(BoxSweep):
         state = RangedState(problem, program=program)
         for name in known:
             state.tubes.pop(name, None)
-            state.stored[name] = Enclosure.point(program.stored[name])
+            state.stored[name] = program.stored.enclosure(name)
         super().__init__(problem, state)
         self.ranged = state
         self.shifts = known

@@ -52,8 +52,8 @@ class RangedState(State):
         if name not in self.computed:
             X = self.problem.values[name]
             assert self.program is not None
-            if name in self.program.stored and not np.isnan(self.program.stored[name]).any():
-                self.computed[name] = Enclosure.point(self.program.stored[name])
+            if name in self.program.stored and not np.isnan(self.program.stored.held.get(name, np.zeros(()))).any():
+                self.computed[name] = self.program.stored.enclosure(name)
             else:
                 self.computed[name] = X.widen(self.tubes.get(name))
         return self.computed[name]

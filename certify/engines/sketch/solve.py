@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from certify import memory
 from certify.analysis.problem import Problem
 from certify.engines.adjoint import bound_of
 from certify.engines.contract import ErrorBound, Guarantee, Progress
@@ -21,7 +22,7 @@ from certify.number.upward import Array
 
 DRAWS = 1024
 FEWEST, CHUNK = 64, 64  # draws that propose, at least; draws that are tested at a time, at most
-MEMORY = 1.5e9  # bytes of draws held at a time, about
+MEMORY = 1.5e9  # bytes of draws held at a time, about; less where the memory limit says so
 ATTEMPTS = 6
 ROUNDS = 2  # of narrowing, at most
 DEVIATING, GAIN = 0.05, 0.97  # a share of the bound from which on narrowing is tried, and what it has to gain to be tried again
@@ -120,8 +121,9 @@ class Tester:
         held = 8.0 * kinds * max(1, most_held(problem))
         self.elements, self.draws = max(1, steps), draws
         self.sources = max(1, 2 * steps + sum(int(problem.values[name].lo[0].size) for name in problem.radii))
-        self.proposing = int(np.clip(MEMORY / held, FEWEST, draws))
-        self.chunk = int(np.clip(0.5 * MEMORY / held / processors(), 1, CHUNK))
+        allowed = memory.for_draws(MEMORY)
+        self.proposing = int(np.clip(allowed / held, FEWEST, draws))
+        self.chunk = int(np.clip(0.5 * allowed / held / processors(), 1, CHUNK))
         self.seed, self.progress = seed, progress
         self._left, self._tests = eta, 0
 

@@ -194,7 +194,8 @@ class Bilinear:
     def linearize(self, X: Operands, r: Radii, **attributes: Any) -> Linearization:
         """L at the midpoints; radius form(r_A, rad_B + r_B) + form(rad_A, r_B), centred at 0."""
         A, B = _factors_of(X)
-        a, b = A.mid, B.mid
+        # Held as enclosures: a streamed constant is read where a map uses it, and not kept in between.
+        middle_a, middle_b = A.middle, B.middle
         form, (alpha, beta) = self.form, self._factors(attributes)
         extent = form.extent(A.shape, B.shape, **attributes)
         zero = np.zeros((1, *extent.shape[1:]))
@@ -204,9 +205,9 @@ class Bilinear:
         def push(d: Tangents) -> Array:
             parts: list[Array] = []
             if d[0] is not None:
-                parts.append(form.apply(d[0], b, **attributes))
+                parts.append(form.apply(d[0], middle_b.lo, **attributes))
             if d[1] is not None:
-                parts.append(form.apply(a, d[1], **attributes))
+                parts.append(form.apply(middle_a.lo, d[1], **attributes))
             y = zero if not parts else parts[0] if len(parts) == 1 else parts[0] + parts[1]
             y = y if alpha == 1.0 else y * alpha
             for c in _present(d[2:]):
@@ -214,10 +215,10 @@ class Bilinear:
                 y = y + (c if beta == 1.0 else c * beta)
             return np.asarray(y)
 
-        def pulled(p: Array, a: Array, b: Array) -> Sequence[Array | None]:
+        def pulled(p: Array, chosen: Callable[[Array], Array]) -> Sequence[Array | None]:
             scaled = p if alpha == 1.0 else p * alpha
-            left = None if r[0] is None else form.left(scaled, b, A.shape, **attributes)
-            right = None if r[1] is None else form.right(scaled, a, B.shape, **attributes)
+            left = None if r[0] is None else form.left(scaled, chosen(middle_b.lo), A.shape, **attributes)
+            right = None if r[1] is None else form.right(scaled, chosen(middle_a.lo), B.shape, **attributes)
             added = p if beta == 1.0 or not _present(met) else p * beta
             back = [
                 None if m is None or s is None else collect(added, m).reshape(p.shape[0], *s[1:])
@@ -230,17 +231,17 @@ class Bilinear:
         products = extent.terms * sum(radius is not None for radius in r[:2])
 
         def magnitude(d: Tangents) -> Array:
-            return self._first_order(a, b, d, zero, attributes)
+            return self._first_order(middle_a.lo, middle_b.lo, d, zero, attributes)
 
         return Linearization(
             push,
-            lambda p: pulled(p, a, b),
+            lambda p: pulled(p, lambda x: x),
             magnitude,
             zero,
             self._remainder(X, r, zero, attributes),
             terms,
             products,
-            lambda p, cases: pulled(p, of_cases(a, cases), of_cases(b, cases)),
+            lambda p, cases: pulled(p, lambda x: of_cases(x, cases)),
         )
 
     def _first_order(self, a: Array, b: Array, d: Tangents, zero: Array, attributes: dict[str, Any]) -> Array:
