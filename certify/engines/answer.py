@@ -287,7 +287,8 @@ def _facts(tubes: Mapping[str, Array], local: Mapping[str, Array], problem: Prob
     for step in problem.steps:
         name = step.output
         tube = 0.0 if (x := tubes.get(name)) is None else float(x.max(initial=0.0))
-        found[name] = StepFacts(tube, float(local[name].max(initial=0.0)), float(problem.values[name].mag.max(initial=0.0)))
+        born = 0.0 if (x := local.get(name)) is None else float(x.max(initial=0.0))
+        found[name] = StepFacts(tube, born, float(problem.values[name].mag.max(initial=0.0)))
     return found
 
 

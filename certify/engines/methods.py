@@ -105,7 +105,7 @@ def candidates(
             wanting, infinite = _wanting(beside or found), _is_infinite((beside or found).bound)
         if method.engine != "auto":
             return
-    if not one.admits(Guarantee.PROBABILISTIC):
+    if not one.admits(Guarantee.PROBABILISTIC) and method.engine == "auto":
         return
     if method.engine == "probabilistic" or (wanting and _pushing(stored) <= (RESCUE_LIMIT if infinite else SKETCH_LIMIT)):
         found = _likely(one)

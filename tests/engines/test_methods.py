@@ -40,7 +40,7 @@ def test_the_automatic_engine_sketches_where_rows_are_dear() -> None:
     assert found.gate is not None
     assert found.gate.verdict == "certified"
     ladder = found.outputs["y"].ladder
-    assert list(ladder) == ["proved", "randomized"]
+    assert list(ladder)[:3] == ["proved", "randomized", "probabilistic"]
     assert ladder["proved"] > 1.5 * ladder["randomized"]
     assert ladder["randomized"] == found.outputs["y"].absolute_bound.max()
     assert found.outputs["y"].observed_max is not None
@@ -66,14 +66,71 @@ def test_a_guarantee_that_some_case_lacks_is_no_rung() -> None:
     assert _ladder("y", [half, half | {Guarantee.RANDOMIZED: {"y": 0.5}}]) == {Guarantee.PROVED: 1.0, Guarantee.RANDOMIZED: 1.0}
 
 
-def test_where_rows_are_cheap_nothing_is_drawn() -> None:
+def test_where_rows_are_cheap_tubes_are_not_drawn() -> None:
     found = certified()
-    assert list(found.outputs["y"].ladder) == ["proved"]
+    assert list(found.outputs["y"].ladder) == ["proved", "probabilistic", "sampled"]
+    assert found.guarantee == Guarantee.PROVED
+    assert found.outputs["y"].absolute_bound.max() == found.outputs["y"].ladder["proved"]
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("activation", ["Relu", "Tanh", "Sigmoid"])
+def test_no_rung_of_the_ladder_is_above_a_stronger_one_or_below_what_was_observed(dtype: str, activation: str) -> None:
+    """But for sampled runs, which are not of this very run."""
+    for seed in range(2):
+        network = perceptron([6, 40, 40, 3], activation, seed)
+        output = certify.certify(network, dtype=dtype, data={"x": X}, seed=seed).outputs["y"]
+        rungs = list(output.ladder.values())
+        assert rungs == sorted(rungs, reverse=True)
+        assert output.observed_max is not None
+        assert all(bound >= output.observed_max for name, bound in output.ladder.items() if name != "sampled")
+        assert output.ladder["sampled"] >= 0.2 * output.observed_max
+
+
+@pytest.mark.parametrize("guarantee", ["probabilistic", "sampled"])
+def test_a_guarantee_that_is_accepted_is_what_budgets_are_judged_by(guarantee: str) -> None:
+    plain = certified()
+    limit = 0.5 * (plain.outputs["y"].ladder["proved"] + plain.outputs["y"].ladder[guarantee])
+    refused, accepted = certified(budgets=[f"{limit}"]), certified(budgets=[f"{limit}"], guarantee=guarantee)
+    assert refused.gate is not None
+    assert accepted.gate is not None
+    assert (refused.gate.exit_code, accepted.gate.exit_code) == (1, 0)
+    assert str(accepted.guarantee) == guarantee
+    assert accepted.outputs["y"].absolute_bound.max() == pytest.approx(plain.outputs["y"].ladder[guarantee])
+    assert accepted.failure_probability == (1e-9 if guarantee == "probabilistic" else pytest.approx(0.05))
+
+
+def test_where_nothing_closes_the_next_guarantees_stand_beside_infinity() -> None:
+    deep = perceptron([6, *[24] * 12, 3], "Sigmoid", 2)
+    found = certify.certify(deep, dtype="fp8e4m3", data={"x": X[:1]})
+    ladder = found.outputs["y"].ladder
+    assert found.guarantee <= Guarantee.RANDOMIZED
+    assert ladder["sampled"] < np.inf
+    strong = [bound for name, bound in ladder.items() if name in ("proved", "randomized")]
+    if np.inf in strong:
+        assert found.lost
+        assert "first order" in ladder or ladder["probabilistic"] < np.inf
+
+
+@pytest.mark.parametrize("engine", ["probabilistic", "sampled"])
+def test_the_weaker_engines_by_name(engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, data = tmp_path / "net.onnx", tmp_path / "x.npz"
+    onnx.save(NETWORK, model)
+    np.savez(data, x=X)
+    words = [str(model), "--dtype", "fp16", "--data", str(data), "--engine", engine, "--json"]
+    assert main(words) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["guarantee"] == engine
+    assert list(document["outputs"][0]["ladder"]) == [engine]
+    assert document["validation"]["violations"] == 0
+    assert main([*words[:-1], "--guarantee", "proved"]) == 3
+    assert f"the bounds found are only {engine}" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("dear")
 def test_draws_that_cost_too_much_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(methods, "SKETCH_LIMIT", 1.0)
+    monkeypatch.setattr(methods, "RESCUE_LIMIT", 1.0)
     assert certified().guarantee == Guarantee.PROVED
 
 
@@ -85,7 +142,9 @@ def test_the_sketch_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert main(words) == 0
     document = json.loads(capsys.readouterr().out)
     assert (document["guarantee"], document["failure_probability"]) == ("randomized", 1e-7)
-    assert document["outputs"][0]["ladder"] == {"randomized": document["outputs"][0]["bound"]["absolute_max"]}
+    ladder = document["outputs"][0]["ladder"]
+    assert ladder["randomized"] == document["outputs"][0]["bound"]["absolute_max"]
+    assert set(ladder) == {"randomized", "probabilistic"}
     assert main([*words[:-1], "--guarantee", "proved"]) == 3
     assert "the bounds found are only randomized" in capsys.readouterr().out
     assert main([*words[:-1], "--budget", "1"]) == 0
@@ -96,6 +155,8 @@ def test_the_sketch_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     ("options", "named"),
     [
         (["--engine", "sketch", "--region"], "--engine sketch certifies points"),
+        (["--engine", "probabilistic", "--region"], "--engine probabilistic certifies points"),
+        (["--engine", "sampled", "--region"], "--engine sampled certifies points"),
         (["--eta", "0"], "--eta: 0 is no probability"),
         (["--eta", "0.5"], "--eta: 0.5 is no probability"),
         (["--eta", "nan"], "--eta: nan is no probability"),
