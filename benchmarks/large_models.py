@@ -207,17 +207,18 @@ def minilm(folder: Path) -> Path:
     return graph.save({"input_ids": (1, tokens)}, TensorProto.INT64, {"last_hidden_state": (1, tokens, width)})
 
 
-Norm = Callable[[str, str, int], str]
+Normed = Callable[[str, str, Array, dict[str, list[int]]], str]
+EPSILON = 1e-5  # of batch norms
 
 
-def resnet50_layers(graph: Graph, norm: Norm, classes: int = 1000) -> None:
-    """The layers of torchvision's resnet50 (v1.5), weights as it initialises them; norm(x, name, channels)."""
+def resnet50_layers(graph: Graph, normed: Normed, classes: int = 1000) -> None:
+    """The layers of torchvision's resnet50 (v1.5), weights as it initialises them; normed(x, name, weight, attributes): a convolution and
+    the batch norm behind it."""
 
     def conv(x: str, name: str, before: int, after: int, size: int, stride: int = 1) -> str:
         shape = (after, before, size, size)
-        weight = graph.constant(name, normal(name, shape, math.sqrt(2.0 / (after * size * size))))
-        y = graph.op("Conv", x, weight, kernel_shape=[size, size], strides=[stride, stride], pads=[size // 2] * 4)
-        return norm(y, f"{name}.bn", after)
+        weight = normal(name, shape, math.sqrt(2.0 / (after * size * size)))
+        return normed(x, name, weight, {"kernel_shape": [size, size], "strides": [stride, stride], "pads": [size // 2] * 4})
 
     x = graph.op("Relu", conv("x", "conv1", 3, 64, 7, 2))
     x = graph.op("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
@@ -237,18 +238,19 @@ def resnet50_layers(graph: Graph, norm: Norm, classes: int = 1000) -> None:
     graph.op("Gemm", x, weight, graph.constant("fc.bias", uniform("fc.bias", (classes,), limit)), name="logits", transB=1)
 
 
-def resnet50_statistics(folder: Path, epsilon: float = 1e-5) -> dict[str, Array]:
+def resnet50_statistics(folder: Path) -> dict[str, Array]:
     """Mean and variance of each batch norm's operand over one batch of drawn images, each norm using those of the batch itself."""
     graph, found = Graph("statistics", folder), dict[str, tuple[int, ...]]()
 
-    def norm(x: str, name: str, channels: int) -> str:
+    def normed(x: str, name: str, weight: Array, attributes: dict[str, list[int]]) -> str:
+        x, channels = graph.op("Conv", x, graph.constant(name, weight), **attributes), len(weight)
         mean = graph.op("ReduceMean", x, axes=[0, 2, 3], name=f"{name}.mean")
         centred = graph.op("Sub", x, mean)
         variance = graph.op("ReduceMean", graph.op("Mul", centred, centred), axes=[0, 2, 3], name=f"{name}.variance")
         found.update({mean: (1, channels, 1, 1), variance: (1, channels, 1, 1)})
-        return graph.op("Div", centred, graph.op("Sqrt", graph.op("Add", variance, graph.constant("epsilon", epsilon))))
+        return graph.op("Div", centred, graph.op("Sqrt", graph.op("Add", variance, graph.constant("epsilon", EPSILON))))
 
-    resnet50_layers(graph, norm)
+    resnet50_layers(graph, normed)
     path = graph.save({"x": (BATCH, 3, 224, 224)}, TensorProto.FLOAT, found)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     values = session.run(list(found), {"x": uniform("x", (BATCH, 3, 224, 224), 1.0)})
@@ -256,16 +258,18 @@ def resnet50_statistics(folder: Path, epsilon: float = 1e-5) -> dict[str, Array]
 
 
 def resnet50(folder: Path) -> Path:
+    """Batch norms are folded into the convolutions before them, as torch.onnx exports a model that is evaluated."""
     with tempfile.TemporaryDirectory() as other:
         statistics = resnet50_statistics(Path(other))
     graph = Graph("resnet50", folder)
 
-    def norm(x: str, name: str, channels: int) -> str:
-        scale, bias = graph.constant(f"{name}.weight", np.ones(channels)), graph.constant(f"{name}.bias", np.zeros(channels))
-        known = [graph.constant(f"{name}.{part}", statistics[f"{name}.{part}"]) for part in ("mean", "variance")]
-        return graph.op("BatchNormalization", x, scale, bias, *known, epsilon=1e-5)
+    def normed(x: str, name: str, weight: Array, attributes: dict[str, list[int]]) -> str:
+        mean, variance = (statistics[f"{name}.{part}"].astype(np.float64) for part in ("mean", "variance"))
+        scale = 1.0 / np.sqrt(variance + EPSILON)
+        folded = graph.constant(f"{name}.weight", weight * scale[:, None, None, None])
+        return graph.op("Conv", x, folded, graph.constant(f"{name}.bias", -mean * scale), **attributes)
 
-    resnet50_layers(graph, norm)
+    resnet50_layers(graph, normed)
     return graph.save({"x": (1, 3, 224, 224)}, TensorProto.FLOAT, {"logits": (1, 1000)})
 
 

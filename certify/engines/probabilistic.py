@@ -26,7 +26,8 @@ from certify.engines.sketch.verify import Verdict
 from certify.engines.sweep import Sweep, sweep
 from certify.number.upward import Array, add_up
 
-DRAWS = 512  # of either kind, in either phase
+MOST, FEWEST = 512, 128  # draws of either kind, in either phase
+NUMBERS = 2e9  # that are drawn of either kind in a phase, about
 ROUNDS = 3  # of narrowing, at most
 GAIN = 0.95  # what a round of narrowing has to gain for another one
 
@@ -93,12 +94,19 @@ def _reached(one: Sweep, name: str, made: Accepted | None, dear: bool) -> Array:
     return add_up(made[2][name], made[0].state.local[name])
 
 
+def draws_of(problem: Problem) -> int:
+    """The fewer the larger the problem is, a power of two: how wide claims are matters less there than what they cost."""
+    elements = sum(int(problem.values[step.output].lo[0].size) for step in problem.steps)
+    return int(np.clip(2.0 ** np.floor(np.log2(NUMBERS / max(1, elements))), FEWEST, MOST))
+
+
 class _Search:
     """For tubes that hold but for half of eta: a quarter for draws of either kind that mislead, a quarter for tubes that are left."""
 
     def __init__(self, problem: Problem, eta: float, seed: tuple[int, ...], progress: Progress | None) -> None:
         self.problem, self.seed, self.progress = problem, seed, progress
-        self.tester = Tester(problem, 0.125 * eta, (*seed, 0), progress, DRAWS, kinds=2)
+        self.draws = draws_of(problem)
+        self.tester = Tester(problem, 0.125 * eta, (*seed, 0), progress, self.draws, kinds=2)
         self.quantile = quantile(self.tester.elements, 0.25 * eta)
         self.paid = float(np.sqrt(self.tester.sources)) / PHI
         self._left, self._tests = 0.125 * eta, 0
@@ -162,7 +170,7 @@ class _Search:
     def _next_test(self) -> NormTest:
         """Of sizes, with half of what is left."""
         tester = self.tester
-        return norm_test(DRAWS, 0.5 * self._left / tester.elements, tester.elements, tester.sources)
+        return norm_test(self.draws, 0.5 * self._left / tester.elements, tester.elements, tester.sources)
 
     def _tested(self, made: LikelyProposal) -> tuple[Verdict, dict[str, Array], dict[str, npt.NDArray[np.bool_]]]:
         """By fresh draws: of scales, the limits of sizes, and where these are above what is claimed."""

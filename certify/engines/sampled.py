@@ -1,10 +1,10 @@
 """The sampled engine: Monte-Carlo arithmetic. The model is run again and again, every rounding drawn at random.
 
-A rounding goes to one of its two neighbours, with mean zero (stochastic rounding: Parker 1997; Connolly, Higham & Mary 2021): what is exact
-stays exact. Roundings inside a sum are drawn together, normal with the deviation that sums of such terms usually have (`Roundings.usual`);
-what else a kernel errs by is drawn from all of its bound. Over RUNS runs, the largest deviation is a distribution-free tolerance limit
-(Wilks 1941): a share CONTENT of all such runs stays below it, which fails with probability CONTENT^RUNS < 1 - CONFIDENCE over the draws.
-It speaks of simulated runs; nothing is proved of any kernel.
+A result that is no number of its format is moved by at most half an ulp, uniformly (Parker 1997): what is exact stays exact, and on average
+a rounding errs as much as one to nearest. Roundings inside a sum are drawn together, normal with the deviation that sums of such terms
+usually have (`Roundings.usual`); what else a kernel errs by is drawn from all of its bound. Over RUNS runs, the largest deviation is a
+distribution-free tolerance limit (Wilks 1941): a share CONTENT of all such runs stays below it, which fails with probability
+CONTENT^RUNS < 1 - CONFIDENCE over the draws. It speaks of simulated runs; nothing is proved of any kernel.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from certify import memory
 from certify.analysis.problem import Problem, Step
 from certify.engines.contract import ErrorBound, Guarantee, Progress
 from certify.engines.fluctuation import Fluctuating, roundings_of
@@ -23,7 +22,7 @@ from certify.engines.parallel import in_order
 from certify.engines.running import full
 from certify.engines.sketch.draws import most_held
 from certify.number.formats import Format
-from certify.number.rounding import round_randomly
+from certify.number.rounding import disturb_randomly
 from certify.number.upward import Array
 
 RUNS = 59
@@ -76,8 +75,8 @@ def deviations(problem: Problem, seed: tuple[int, ...], runs: int) -> dict[str, 
 
 
 def _together(problem: Problem) -> int:
-    """How many runs memory has room for at once."""
-    return int(np.clip(memory.for_draws(MEMORY) / (8.0 * max(1, most_held(problem))), 1, RUNS))
+    """How many runs are done at once: by the problem alone, for products of more runs round otherwise."""
+    return int(np.clip(MEMORY / (8.0 * max(1, most_held(problem))), 1, RUNS))
 
 
 def _laws(problem: Problem) -> dict[str, Law]:
@@ -143,5 +142,5 @@ def _disturbed(y: Array, law: Law, runs: range, seed: tuple[int, ...]) -> Array:
             x = x + np.broadcast_to(law.within, y.shape)[0] * draw.uniform(-1.0, 1.0, x.shape)
         if law.usual is not None:
             x = x + np.broadcast_to(law.usual, y.shape)[0] * draw.standard_normal(x.shape)
-        done[i] = x if law.storage is None else round_randomly(x, law.storage, draw)
+        done[i] = x if law.storage is None else disturb_randomly(x, law.storage, draw)
     return done

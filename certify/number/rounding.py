@@ -44,18 +44,14 @@ def round_to(x: npt.ArrayLike, format: Format, mode: str = "nearest") -> Array:
     return _overflow(rounded, x, format, mode)
 
 
-def round_randomly(x: Array, format: Format, draw: np.random.Generator) -> Array:
-    """The float64 array `x` rounded once to one of the two numbers of `format` around each element, with mean zero; numbers of it stay.
-
-    Overflow as in `round_to`: beyond the largest number there is what the format has there.
+def disturb_randomly(x: Array, format: Format, draw: np.random.Generator) -> Array:
+    """The float64 array `x`, each element that is no number of `format` moved by at most half an ulp, uniformly: what rounding to nearest
+    may do, on average as much (Parker 1997, Monte Carlo arithmetic). Overflow as in `round_to`.
     """
-    below = round_to(x, format, "zero")
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        step = np.copysign(ulp(np.minimum(np.abs(below), format.max), format), x)
-        above = np.where(np.isfinite(below), below + step, below)
-        share = np.where(x == below, 0.0, (x - below) / step)
-    rounded = np.where(draw.random(x.shape) < share, above, below)
-    return _overflow(np.where(np.isnan(x), x, rounded), rounded, format, "nearest")
+    nearest = round_to(x, format)
+    with np.errstate(over="ignore", invalid="ignore"):
+        moved = x + ulp(np.minimum(np.abs(x), format.max), format) * (draw.random(x.shape) - 0.5)
+    return np.where((nearest == x) | ~np.isfinite(nearest), nearest, moved)
 
 
 def _overflow(rounded: Array, x: Array, format: Format, mode: str) -> Array:

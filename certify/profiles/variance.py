@@ -27,7 +27,7 @@ from certify.number.upward import Array, inflate
 from certify.profiles.order import Order
 from certify.profiles.summation import Terms, Tree, bits_of, capped, chain, in_pieces
 
-USUAL = 0.6  # sqrt(2/3) of u ufp(x) for a stochastic rounding, of which ufp(x)^2 / x^2 is 0.54 on average
+USUAL = 0.425  # sqrt(1/3) of u ufp(x) for an error that is uniform in half an ulp, and ufp(x)^2 / x^2 is 0.54 on average
 
 
 def summation_deviation(terms: Terms, format: Format, order: Order) -> Array:
@@ -56,10 +56,10 @@ def _deviation(terms: Terms, format: Format, order: Order) -> Array:
 
 
 def usual_deviation(terms: Terms, format: Format) -> Array:
-    """The deviation of a sum's stochastic roundings, added one after another in random order: an estimate, no bound.
+    """The deviation of a sum's roundings, added one after another in random order: an estimate, no bound.
 
     After j of n terms the partial sum has mean square (j/n)^2 S^2 + (j/n)(1 - j/n) Q, S the sum, Q = sum t^2, taken for that of normal
-    terms with the given sum of magnitudes: Q = (pi/2) A^2/n. Rounding x errs by USUAL u |x| (stochastic, significands log-uniform).
+    terms with the given sum of magnitudes: Q = (pi/2) A^2/n. Rounding x to nearest errs by USUAL u |x| (significands log-uniform).
     """
     n = np.maximum(terms.leaves, 1.0)
     addend = 0.0 if terms.addend is None else terms.addend

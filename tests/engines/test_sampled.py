@@ -30,25 +30,21 @@ def test_what_is_exact_does_not_deviate() -> None:
     assert (sampled.solve(problem, (0,)).outputs["y"] == 0.0).all()
 
 
-def test_one_rounding_goes_to_both_sides_and_no_farther() -> None:
-    problem = of_nodes([helper.make_node("Mul", ["x", "x"], ["y"])], [1.0 + 2.0**-10 * k for k in (20, 23, 27, 37)], "fp16")
+def test_one_rounding_moves_by_half_an_ulp() -> None:
+    problem = of_nodes([helper.make_node("Mul", ["x", "x"], ["y"])], [1.0 + 2.0**-10 * k for k in (1, 3, 5, 7)], "fp16")
     found = sampled.solve(problem, (0,)).outputs["y"]
-    exact = problem.values["y"].lo
-    spacing = 2.0**-10
-    below = np.floor(exact / spacing) * spacing
-    assert (found == np.maximum(exact - below, below + spacing - exact)).all()
+    assert ((found > 0.4 * 2.0**-10) & (found <= 0.5 * 2.0**-10)).all()
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
 @pytest.mark.parametrize("activation", ["Relu", "Tanh"])
-def test_it_stays_below_what_is_proved_of_twice_the_roundings(dtype: str, activation: str) -> None:
-    """A stochastic rounding errs by less than an ulp, twice as much as one to nearest."""
+def test_it_stays_below_what_is_proved(dtype: str, activation: str) -> None:
     problem = small(dtype, activation)
     bound, _ = adjoint.solve(problem)
     found = sampled.solve(problem, (0,))
     assert found.guarantee == Guarantee.SAMPLED
     assert (found.outputs["y"] > 0.0).all()
-    assert (found.outputs["y"] <= 2.1 * bound.outputs["y"]).all()
+    assert (found.outputs["y"] <= bound.outputs["y"]).all()
 
 
 def test_it_is_a_tolerance_limit_of_further_runs() -> None:
@@ -62,17 +58,18 @@ def test_it_is_a_tolerance_limit_of_further_runs() -> None:
     assert 0.975 < inside / total < 1.0  # more than 59 of 60, for equal deviations count as inside
 
 
-def test_the_same_seed_gives_the_same_bytes_however_many_runs_are_done_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_seed_gives_the_same_bytes_on_any_number_of_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampled, "MEMORY", 1e4)  # several chunks
     problem = small("fp16")
     first = sampled.solve(problem, (7,)).outputs["y"]
     assert not np.array_equal(first, sampled.solve(problem, (8,)).outputs["y"])
-    monkeypatch.setattr(sampled, "MEMORY", 1.0)
+    monkeypatch.setattr("certify.engines.parallel._limit", 1)
     assert np.array_equal(first, sampled.solve(problem, (7,)).outputs["y"])
 
 
 def test_a_run_that_overflows_has_no_limit() -> None:
     nodes = [helper.make_node("Mul", ["x", "x"], ["t"]), helper.make_node("Mul", ["t", "t"], ["y"])]
-    found = sampled.solve(of_nodes(nodes, [2.0, 15.99609375], "fp16"), (0,)).outputs["y"]
+    found = sampled.solve(of_nodes(nodes, [2.0, 15.998046875], "fp16"), (0,)).outputs["y"]
     assert np.isfinite(found[0, 0, 0])
     assert found[0, 0, 1] == np.inf
 
