@@ -23,13 +23,13 @@ HERE = Path(__file__).resolve().parent
 TIMEOUT = 3600
 HEADER = """# Large networks at one input
 
-Made by `python benchmarks/large.py`: profile wide, one input, on 2 cores; seconds and GB are of the whole command. `rounding` is the bound
+Made by `python benchmarks/large.py`: one input, on 2 cores; seconds and GB are of the whole command. `rounding` is the bound
 of the rounding error, `observed` what a run, emulated or real, had of it at least (the largest difference of its error's size and that of
 the conversion error), `ratio` the one by the other. Where nothing can be run in the order claimed, a run in the runtime's own is observed.
 `guarantee` is that of the bound; the ladder has the largest whole bound by guarantee.
 
-| model | format | summation | engine | guarantee | rounding | observed | ratio | conversion | ladder | lost at | seconds | GB |
-|---|---|---|---|---|---|---|---|---|---|---|---|---|
+| model | format | profile | summation | engine | guarantee | rounding | observed | ratio | conversion | ladder | lost at | seconds | GB |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
 """
 
 
@@ -41,9 +41,10 @@ class Row:
     engine: str
     dtype: str
     summation: str = "any"
+    profile: str = "wide"
 
     def __str__(self) -> str:
-        return f"{self.model} {self.dtype} {self.summation} {self.engine}"
+        return f"{self.model} {self.dtype} {self.summation} {self.engine} {self.profile}"
 
     def path(self, cache: Path) -> Path:
         return model(self.model, cache) if self.model in BUILDERS else PUBLIC / f"{self.model}.onnx"
@@ -54,6 +55,7 @@ ROWS = (
     *(Row(f"gen_torch/{name}_tiny__dynamo", "sketch", dtype) for name in ("gpt2", "llama") for dtype in ("fp32", "fp16")),
     Row("minilm", "sketch", "fp32", "pairwise"),
     *(Row("minilm", "probabilistic", dtype) for dtype in ("fp32", "fp16", "bf16")),
+    Row("minilm", "probabilistic", "fp32", "any", "ort-cpu"),
     Row("minilm", "sampled", "bf16"),
     *(Row(name, *claim) for name in (SQUEEZENET, "resnet50", "gpt2_12") for claim in (("probabilistic", "fp32"), ("sampled", "bf16"))),
     *(Row(name, "sketch", "fp16") for name in ("vnncomp_cifar10_resnet/resnet_2b", "vnncomp_vit/pgd_2_3_16")),
@@ -75,7 +77,7 @@ def ladder(found: dict[str, Any]) -> str:
 
 def line(row: Row, found: dict[str, Any]) -> str:
     """One Markdown row."""
-    claim = [row.model, row.dtype, row.summation, row.engine]
+    claim = [row.model, row.dtype, row.profile, row.summation, row.engine]
     if "failure" in found:
         return "| " + " | ".join([*claim, found["failure"], *[""] * 8]) + " |"
     rounding, observed = largest(found, "rounding_max"), found["observed"]
@@ -86,7 +88,7 @@ def line(row: Row, found: dict[str, Any]) -> str:
     return "| " + " | ".join([*claim, *cells, ladder(found), lost, f"{seconds:.1f}", f"{memory:.2f}"]) + " |"
 
 
-def certified(path: Path, engine: str, dtype: str, summation: str = "any") -> dict[str, Any]:
+def certified(path: Path, engine: str, dtype: str, summation: str = "any", profile: str = "wide") -> dict[str, Any]:
     """As models.measured says, at the inputs that come with the model, if any do. `observed`: the rounding error seen, at least.
 
     Where no run conforms to the summation, `observed` is of a run that adds up in an order of its own, and `borrowed` says so.
@@ -95,7 +97,7 @@ def certified(path: Path, engine: str, dtype: str, summation: str = "any") -> di
     given = ("--data", str(data)) if data.exists() else ()
     with tempfile.TemporaryDirectory() as folder:
         arrays = Path(folder) / "arrays.npz"
-        claim = ("--engine", engine, "--summation", summation, "-o", str(arrays))
+        claim = ("--engine", engine, "--summation", summation, "--profile", profile, "-o", str(arrays))
         found = measured(path, dtype, *claim, *given, timeout=TIMEOUT)
         if "failure" in found:
             return found
@@ -126,7 +128,7 @@ def main() -> None:
         if options.parts and not any(part in str(row) for part in options.parts):
             continue
         path = row.path(options.cache)
-        found = certified(path, row.engine, row.dtype, row.summation) if path.exists() else {"failure": "absent"}
+        found = certified(path, row.engine, row.dtype, row.summation, row.profile) if path.exists() else {"failure": "absent"}
         lines.append(line(row, found))
         print(lines[-1], flush=True)
     if not options.parts:

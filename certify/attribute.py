@@ -146,7 +146,7 @@ def _case(
     if (worst is not None and bound <= worst.bound) or name not in sweep.steps:
         return worst
     element = int(bounds[name].argmax())
-    times = quantile(output_elements(stored), 0.5 * method.eta / cases) if guarantee >= Guarantee.PROBABILISTIC else None
+    times = quantile(output_elements(stored), method.share(cases)) if guarantee >= Guarantee.PROBABILISTIC else None
     shares = attributed(sweep, inner, name, element, moved, frozenset(stored.inputs), times)
     held, true = (problem.values[name].lo.reshape(-1)[element] for problem in (stored, exact))
     place = tuple(int(i) for i in np.unravel_index(element, bounds[name].shape[1:]))

@@ -38,6 +38,11 @@ class Method:
     weakest: Guarantee = Guarantee.SAMPLED
     accepted: Guarantee | None = None
 
+    def share(self, cases: int) -> float:
+        """Of eta, for one case of so many and one of five things that a ladder rests on: functionals over proved tubes, the sketch's tubes,
+        functionals over those, probabilistic tubes with theirs, and the first order."""
+        return 0.2 * self.eta / cases
+
     @staticmethod
     def named(engine: str, eta: float, seed: int, guarantee: str) -> Method:
         """guarantee: a name of `Guarantee`, the weakest that is acceptable, or "any"."""
@@ -71,13 +76,13 @@ class Case:
 
     @property
     def limit(self) -> float:
-        """Of functionals."""
-        return adjoint.OUTPUT_LIMIT if self.method.engine == "auto" else np.inf
+        """Of functionals, in nominal nanoseconds an output; draws bound what is dearer, where there are draws."""
+        return {"auto": adjoint.OUTPUT_LIMIT, "probabilistic": RESCUE_LIMIT}.get(self.method.engine, np.inf)
 
     @property
     def eta(self) -> float:
-        """The probability that this case may spend: half on draws that mislead, half on roundings that carry far."""
-        return 0.5 * self.method.eta / self.cases
+        """The probability that each thing that is concluded of this case may fail with."""
+        return self.method.share(self.cases)
 
     @property
     def seed(self) -> tuple[int, int]:
@@ -143,12 +148,12 @@ def _beside(one: Case, found: Candidate) -> Candidate | None:
 
 
 def _likely(one: Case) -> Candidate:
-    bound, sweep = probabilistic.solve(one.stored, 2.0 * one.eta, (*one.seed, 1), one.progress, one.limit)
+    bound, sweep = probabilistic.solve(one.stored, one.eta, (*one.seed, 1), one.progress, one.limit)
     return Candidate(bound, _doubt(one, bound), sweep, one.limit)
 
 
 def _first_order(one: Case) -> Candidate:
-    bound, sweep = probabilistic.first_order(one.stored, 2.0 * one.eta, (*one.seed, 2), one.progress, one.limit)
+    bound, sweep = probabilistic.first_order(one.stored, one.eta, (*one.seed, 2), one.progress, one.limit)
     return Candidate(bound, _doubt(one, bound), sweep, one.limit)
 
 

@@ -107,7 +107,7 @@ class _Search:
         self.problem, self.seed, self.progress = problem, seed, progress
         self.draws = draws_of(problem)
         self.tester = Tester(problem, 0.125 * eta, (*seed, 0), progress, self.draws, kinds=2)
-        self.quantile = quantile(self.tester.elements, 0.25 * eta)
+        self.quantile = quantile((1 + ROUNDS) * self.tester.elements, 0.25 * eta)  # each round has martingales of its own
         self.paid = float(np.sqrt(self.tester.sources)) / PHI
         self._left, self._tests = 0.125 * eta, 0
 

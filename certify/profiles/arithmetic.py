@@ -116,13 +116,13 @@ class NearestArithmetic:
 
     def sum_leaves(
         self, n: int, magnitude: Array, total: Array, largest: Array, nonzero: Array | None = None
-    ) -> tuple[Array, Array, Terms | None]:
+    ) -> tuple[Array, Array | None, Terms | None]:
         """`sum`, how far its individual roundings carry it (`Independent`), and its leaves."""
         leaves = self._sum_of(n, magnitude, total, largest, nonzero)
         if leaves is None:
             return self.sum(n, magnitude, total, largest, nonzero), np.zeros(()), None
         reached, summed = self._summed(leaves)
-        return self._store(reached, summed, self.accumulator), deviation_of(self, leaves, reached, summed, 0.0), leaves
+        return self._store(reached, summed, self.accumulator), deviation_of(self, leaves, reached, summed), leaves
 
     def _sum_of(self, n: int, magnitude: Array, total: Array, largest: Array, nonzero: Array | None) -> Terms | None:
         """The terms; None where they are one, which is stored as it is."""
@@ -162,10 +162,14 @@ class NearestArithmetic:
         nonzero: Array | None = None,
         partial: PartialSums | None = None,
         addends: int = 1,
-    ) -> tuple[Array, Array, Terms | None]:
-        """`dot`, how far its individual roundings carry it (`Independent`), and its leaves."""
+    ) -> tuple[Array, Array | None, Terms | None]:
+        """`dot`, how far its individual roundings carry it (`Independent`), and its leaves.
+
+        None where addends are rounded on entry: many sums may share them, and such a rounding.
+        """
         leaves, reached, off, entry = self._dotted(n, magnitude, total, largest, addend, nonzero, partial, addends)
-        return self._store(reached, off, self.accumulator), deviation_of(self, leaves, reached, off, entry), leaves
+        deviation = None if np.any(entry) else deviation_of(self, leaves, reached, off)
+        return self._store(reached, off, self.accumulator), deviation, leaves
 
     def _dotted(
         self,

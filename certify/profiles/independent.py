@@ -71,13 +71,9 @@ def unstored(arithmetic: NearestArithmetic) -> NearestArithmetic:
     return replace(arithmetic, storage=own) if own.contains(arithmetic.storage) else arithmetic
 
 
-def deviation_of(arithmetic: NearestArithmetic, leaves: Terms, total: Array, off: Array, entry: Array | float) -> Array:
-    """`Independent.deviation` of a sum in the accumulator that is off by `off` at most and then stored.
-
-    entry: of addends that are rounded on entry, the sum of their errors.
-    """
+def deviation_of(arithmetic: NearestArithmetic, leaves: Terms, total: Array, off: Array) -> Array:
+    """`Independent.deviation` of a sum in the accumulator that is off by `off` at most and then stored."""
     within = summation_deviation(leaves, arithmetic.accumulator, arithmetic.order)
     stored = np.zeros(()) if arithmetic.storage.contains(arithmetic.accumulator) else half_ulp(add_up(total, off), arithmetic.storage)
     with np.errstate(over="ignore"):
-        deviation = inflate(np.sqrt(inflate(within**2 + stored**2 + np.square(entry), 8)), 4)
-    return np.asarray(deviation)
+        return np.asarray(inflate(np.sqrt(inflate(within**2 + stored**2, 8)), 4))

@@ -27,7 +27,7 @@ GUARANTEES = {
     "randomized": "It holds unless this program's own seeded draws misled it, which has probability at most {eta}.",
     "probabilistic": "It holds with probability at least 1 - {eta}, if rounding errors are mean-independent with zero mean.",
     "first order": "Terms of second order are neglected: this is an estimate under a probabilistic model, not a proof.",
-    "sampled": "It is a statistical tolerance limit of simulated runs: no theorem stands behind it.",
+    "sampled": "With confidence 95 % it holds for 95 % of runs with simulated random roundings: no theorem stands behind it.",
 }
 
 

@@ -51,16 +51,17 @@ def test_a_gpt2_shape_computes_gpt2(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_resnet50_has_the_weights_of_torchvisions(tmp_path: Path) -> None:
-    graph, channels = large_models.Graph("resnet50", tmp_path), []
+    graph, shapes = large_models.Graph("resnet50", tmp_path), []
 
-    def norm(x: str, name: str, count: int) -> str:
-        channels.append(count)
+    def normed(x: str, name: str, weight: np.ndarray, attributes: dict[str, list[int]]) -> str:
+        shapes.append(weight.shape)
         return x
 
-    large_models.resnet50_layers(graph, norm)
+    large_models.resnet50_layers(graph, normed)
     graph.weights.close()
     counted = sum(math.prod(tensor.dims) for tensor in graph.constants.values())
-    assert (len(channels), counted + 2 * sum(channels)) == (53, 25_557_032)
+    counted += sum(math.prod(shape) + 2 * shape[0] for shape in shapes)
+    assert (len(shapes), counted) == (53, 25_557_032)
 
 
 def test_a_model_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

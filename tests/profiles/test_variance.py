@@ -143,3 +143,14 @@ def test_usual_deviations_are_those_of_sums_in_random_order() -> None:
         seen = float(np.sqrt(np.mean((total - t.sum()) ** 2)))
         terms = terms_of(n, float(np.abs(t).sum()), float(abs(t.sum())), float(np.abs(t).max()), 0.0, "exact")
         assert 0.66 < float(usual_deviation(terms, format)) / seen < 1.5
+
+
+def test_addends_that_are_rounded_on_entry_are_shared() -> None:
+    """A bias in fp32 that enters sums in fp16: one rounding, which every row has."""
+    fp32, one = FORMATS["fp32"], np.ones(1)
+    arithmetic = profile_named("wide", fp32, FORMATS["fp16"], "any").arithmetic("Gemm", [fp32, fp32, fp32], fp32, False)
+    independent = arithmetic.independent()  # type: ignore[attr-defined]
+    independent.dot(8, 8 * one, 8 * one, one, one)
+    assert independent.deviation is None
+    independent.dot(8, 8 * one, 8 * one, one)
+    assert independent.deviation is not None
