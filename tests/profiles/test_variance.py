@@ -51,8 +51,7 @@ def deviation(arithmetic: NearestArithmetic, n: int, t: Array, c: Array) -> Arra
     independent = arithmetic.independent()
     assert independent is not None
     independent.dot(n, np.abs(t).sum(0), np.abs(t.sum(0) + c), np.abs(t).max(0), np.abs(c))
-    assert independent.deviation is not None
-    return independent.deviation
+    return np.full(c.shape, np.inf) if independent.deviation is None else independent.deviation  # nothing is said of shared roundings
 
 
 @pytest.mark.parametrize("order", ORDERS)
