@@ -7,7 +7,7 @@ roundings at the exact values, no remainder.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from certify.engines.sketch.counts import doubt_of_median
 from certify.engines.sketch.draws import Draws, standard_normal
 from certify.engines.sketch.likely import FirstOrderProposal, LikelyProposal, caps_of, sizes_of
 from certify.engines.sketch.norms import PHI, NormTest, doubt_of_norm, norm_test
-from certify.engines.sketch.proposal import passed
+from certify.engines.sketch.proposal import Claim, passed
 from certify.engines.sketch.solve import ATTEMPTS, RAISE, Tester
 from certify.engines.sketch.verify import Verdict
 from certify.engines.sweep import Sweep, sweep
@@ -31,8 +31,15 @@ NUMBERS = 2e9  # that are drawn of either kind in a phase, about
 ROUNDS = 3  # of narrowing, at most
 GAIN = 0.95  # what a round of narrowing has to gain for another one
 
-Accepted = tuple[LikelyProposal, dict[str, Array], dict[str, Array]]
-"""A proposal whose claims passed, the sizes it claimed (infinite where none), and what arrives at most at each step."""
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Claims that passed (infinite sizes where none), what arrives at most at each step by them, and what is born at the outputs."""
+
+    claims: dict[str, Claim]
+    sizes: dict[str, Array]
+    caps: dict[str, Array]
+    born: dict[str, Array]
 
 
 def output_elements(problem: Problem) -> int:
@@ -63,7 +70,7 @@ def solve(
     """
     search = _Search(problem, eta, seed, progress)
     made = search.accepted(LikelyProposal, Fluctuating)
-    one = sweep(problem, True, 0.0, progress) if made is None else search.narrowed(*made)
+    one = sweep(problem, True, 0.0, progress) if made is None else search.narrowed(made)
     bound = bound_of(one, Guarantee.PROBABILISTIC, "probabilistic", output_limit)
     return likely(bound, problem, 0.5 * eta) or bound, one
 
@@ -89,9 +96,9 @@ def _reached(one: Sweep, name: str, made: Accepted | None, dear: bool) -> Array:
     shape = one.problem.values[name].shape
     if not dear:
         return np.full(shape, np.finfo(np.float64).max)
-    if made is None or name not in made[2]:
+    if made is None or name not in made.caps:
         return np.full(shape, np.inf)
-    return add_up(made[2][name], made[0].state.local[name])
+    return add_up(made.caps[name], made.born[name])
 
 
 def draws_of(problem: Problem) -> int:
@@ -119,24 +126,27 @@ class _Search:
             made = self._proposed(kind, state(self.problem), attempt, raised, lifted)
             found, sizes, swollen = self._tested(made)
             if not found.refused and not swollen:
-                return made, made.claimed, caps_of(made, found, sizes)
+                born = {name: made.state.local[name] for name in self.problem.outputs if name in made.state.local}
+                return Accepted(made.claims, made.claimed, caps_of(made, found, sizes), born)
             for refused, factors in ((found.refused, raised), (swollen, lifted)):
                 for name, mask in refused.items():
                     before = factors.get(name, np.ones(mask.shape))
                     factors[name] = np.where(mask, np.inf if attempt >= ATTEMPTS // 2 else RAISE * before, before)
         return None
 
-    def narrowed(self, made: LikelyProposal, claimed: dict[str, Array], caps: dict[str, Array]) -> LikelyProposal:
+    def narrowed(self, made: Accepted) -> LikelyProposal:
         """The pass over what was accepted, whose claims are put to fresh draws through its maps as long as that narrows tubes by much."""
-        one = self._settled(made, claimed, caps)
+        caps = made.caps
+        one = self._settled(made, caps)
         for _ in range(ROUNDS):
             before = _widths(one)
             found, sizes, swollen = self._tested(one)
             if found.refused or swollen:
                 break
             more = caps_of(one, found, sizes)
+            del one  # its arrays are not held beside the next one's
             caps = {name: np.minimum(cap, more.get(name, np.inf)) for name, cap in caps.items()}
-            one = self._settled(made, claimed, caps)
+            one = self._settled(made, caps)
             if not any(now < GAIN * then for now, then in zip(_widths(one), before, strict=True)):
                 break
         return one
@@ -161,9 +171,9 @@ class _Search:
         passed(made, "proposing tubes", self.progress)
         return made
 
-    def _settled(self, made: LikelyProposal, claimed: dict[str, Array], caps: dict[str, Array]) -> LikelyProposal:
+    def _settled(self, made: Accepted, caps: dict[str, Array]) -> LikelyProposal:
         state = Fluctuating(self.problem)
-        one = LikelyProposal(self.problem, state, before=made.claims, earlier=claimed, caps=caps, quantile=self.quantile, paid=self.paid)
+        one = LikelyProposal(self.problem, state, before=made.claims, earlier=made.sizes, caps=caps, quantile=self.quantile, paid=self.paid)
         passed(one, "narrowing tubes", self.progress)
         return one
 

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from certify.analysis.problem import Problem, Step
+from certify.engines.parallel import in_order
 from certify.number.upward import Array
 from certify.semantics.contract import Linearization
 
 BLOCK = 1 << 15  # numbers drawn at once, which caches hold
+TOGETHER = 64  # draws that one processor pushes at once; tests push no more, and are spread over processors themselves
 
 
 def standard_cauchy(seed: Sequence[int], shape: tuple[int, ...]) -> Array:
@@ -56,8 +58,19 @@ class Draws:
         shape = (self.count, *linear.shift.shape[1:])
         if all(tangent is None for tangent in tangents):
             return np.zeros(shape)
-        with np.errstate(all="ignore"):
-            return np.broadcast_to(linear.push(tangents), shape)
+        if self.count <= TOGETHER:
+            with np.errstate(all="ignore"):
+                return np.broadcast_to(linear.push(tangents), shape)
+        found = np.empty(shape)
+        starts = range(0, self.count, TOGETHER)
+
+        def one(start: int) -> Array:
+            with np.errstate(all="ignore"):
+                return linear.push([None if x is None else x[start : start + TOGETHER] for x in tangents])
+
+        for start, part in zip(starts, in_order(one, starts), strict=True):
+            found[start : start + TOGETHER] = part
+        return found
 
     def hold(self, name: str, pushed: Array | None, scale: Array) -> None:
         """The value's draws: what was pushed, plus a fresh variable of this scale, (1, *shape), for each element."""
