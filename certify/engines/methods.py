@@ -18,8 +18,9 @@ from certify.number.upward import Array
 NEXT_TO_NOTHING = 1e-3  # a doubt below this share of the rounding bound is not worth an adjoint
 DEVIATING = 0.2  # share of a bound that comes from deviations, remainders, from which on tighter tubes may pay
 SKETCH_LIMIT = 4e10  # nominal nanoseconds of pushes that the automatic engine spends on a case to make a bound smaller
-RESCUE_LIMIT = 6e11  # and where there is no finite bound otherwise
+RESCUE_LIMIT = 1e11  # and where there is no finite bound otherwise
 SAMPLE_LIMIT = 2e10  # nominal nanoseconds of sampled runs that it spends
+ASKED_LIMIT = 6e11  # of functionals of probabilistic tubes that were asked for by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class Case:
     @property
     def limit(self) -> float:
         """Of functionals, in nominal nanoseconds an output; draws bound what is dearer, where there are draws."""
-        return {"auto": adjoint.OUTPUT_LIMIT, "probabilistic": RESCUE_LIMIT}.get(self.method.engine, np.inf)
+        return {"auto": adjoint.OUTPUT_LIMIT, "probabilistic": ASKED_LIMIT}.get(self.method.engine, np.inf)
 
     @property
     def eta(self) -> float:
@@ -116,8 +117,8 @@ def candidates(
         found = _likely(one)
         infinite = _is_infinite(found.bound)
         yield found
-    if infinite and one.admits(Guarantee.FIRST_ORDER):
-        yield _first_order(one)
+        if infinite and one.admits(Guarantee.FIRST_ORDER):
+            yield _first_order(one)
     if method.engine == "auto" and one.admits(Guarantee.SAMPLED) and sampled.nominal_work(stored) <= SAMPLE_LIMIT:
         yield _sampled(one)
 

@@ -100,9 +100,8 @@ def _law(state: Fluctuating, step: Step, beta: Array) -> Law:
     if kind == "one":
         return Law(None, None, storage)
     narrow = storage if np.any(roundings.store(np.ones(1))) else None
-    if kind == "stored":
-        return Law(state.bias[step.output], None, narrow)
-    return Law(None, state.usual[step.output], narrow)
+    bias = state.bias[step.output]
+    return Law(bias if bias.any() else None, state.usual.get(step.output), narrow)
 
 
 def _runs(problem: Problem, laws: dict[str, Law], runs: range, seed: tuple[int, ...]) -> dict[str, Array]:
