@@ -12,7 +12,8 @@ from mpmath import mpf
 from certify.number.enclosure import Enclosure
 from certify.semantics.contract import lookup
 from certify.semantics.families.composite import Expansion
-from certify.semantics.families.moment import Moment, _Kernel
+from certify.semantics.families.moment import Moment
+from certify.semantics.families.moment_kernel import MomentKernel
 from certify.semantics.ops import normalization
 from tests.laws.kit import LawBroken, check_rule
 from tests.laws.machine import BFLOAT16, E4M3, MIXED, Exact, Machine, exact
@@ -205,10 +206,10 @@ def test_every_association_stays_within(order: str) -> None:
 
 LIES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "remainder halved": lambda patch: patch.setattr(Moment, "_remainder", _half),
-    "only the centred way": lambda patch: patch.setattr(_Kernel, "uncentred", _Kernel.centred),
-    "mean known exactly": lambda patch: patch.setattr(_Kernel, "uncentred", _no_mean_error),
+    "only the centred way": lambda patch: patch.setattr(MomentKernel, "uncentred", MomentKernel.centred),
+    "mean known exactly": lambda patch: patch.setattr(MomentKernel, "uncentred", _no_mean_error),
 }
-_REMAINDER, _UNCENTRED = Moment._remainder, _Kernel.uncentred
+_REMAINDER, _UNCENTRED = Moment._remainder, MomentKernel.uncentred
 
 
 def _half(self: Any, *operands: Any) -> Any:
