@@ -26,7 +26,7 @@ from certify.engines.sketch.verify import Verdict
 from certify.engines.sweep import Sweep, sweep
 from certify.number.upward import Array, add_up
 
-MOST, FEWEST = 512, 128  # draws of either kind, in either phase
+MOST, FEWEST = 512, 256  # draws of either kind, in either phase
 NUMBERS = 2e9  # that are drawn of either kind in a phase, about
 ROUNDS = 3  # of narrowing, at most
 GAIN = 0.95  # what a round of narrowing has to gain for another one

@@ -122,7 +122,7 @@ class Tester:
         self.elements, self.draws = max(1, steps), draws
         self.sources = max(1, 2 * steps + sum(int(problem.values[name].lo[0].size) for name in problem.radii))
         allowed = memory.for_draws(MEMORY)
-        self.proposing = int(np.clip(allowed / held, FEWEST // kinds, draws))
+        self.proposing = int(np.clip(allowed / held, FEWEST, draws))
         self.chunk = int(np.clip(0.5 * allowed / held / processors(), 1, CHUNK))
         self.seed, self.progress = seed, progress
         self._left, self._tests = eta, 0
