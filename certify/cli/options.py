@@ -99,7 +99,7 @@ engine = click.option(
 )  # fmt: skip
 guarantee = click.option(
     "--guarantee", panel="Analysis", type=click.Choice(request.GUARANTEES), default="any", show_default=True,
-    metavar="NAME", help=f"The weakest that is acceptable: {', '.join(request.GUARANTEES)}; all are reported.",
+    metavar="NAME", help=f"The weakest that budgets accept: {', '.join(request.GUARANTEES)} (all are reported, worst cases judged).",
 )  # fmt: skip
 eta = click.option(
     "--eta", panel="Analysis", default=1e-9, show_default=True, metavar="P", type=float,

@@ -5,22 +5,22 @@ With eps_1, eps_2, ... the roundings of a run in the order in which it does them
 
     (within bias_i) + (a sum of such roundings, of no other element, each at most c_ij), sigma_i^2 = sum_j c_ij^2,
 
-and sigma_i <= beta_i may always be taken: a sum of mean zero given all before, at most beta in size, is sub-Gaussian with proxy beta^2 as
-well (Hoeffding 1963, (4.16)). docs/probabilistic.md has the rest of the proof.
+and sigma_i <= beta_i + bias_i may always be taken, beta_i the worst case of both: a sum of mean zero given all before is sub-Gaussian with
+the square of its largest size as proxy as well (Hoeffding 1963, (4.16)). docs/probabilistic.md has the rest of the proof.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from certify.analysis.problem import Step
 from certify.engines.running import State
 from certify.number.upward import TINY, Array, add_up, lift
-from certify.semantics.contract import Operands, Radii, Roundings
+from certify.semantics.contract import Errors, Operands, Radii, Roundings
 
 
 def quantile(claims: int, eta: float) -> float:
@@ -29,10 +29,15 @@ def quantile(claims: int, eta: float) -> float:
     return math.sqrt(2.0 * (math.log(2.0 * max(claims, 1)) - math.log(eta))) * (1.0 + 1e-12)
 
 
-def roundings_of(step: Step) -> tuple[str | None, Roundings | None]:
-    """What the step's rule says of its roundings (`Rule.errors`), and its arithmetic's roundings, where both have a word on them."""
+def roundings_of(step: Step) -> tuple[Errors | None, Roundings | None]:
+    """What the step's rule says of its roundings (`Rule.errors`), and its arithmetic's roundings, where both have a word on them.
+
+    Raises ValueError for another word than those.
+    """
     errors = getattr(step.rule, "errors", None)
-    kind = None if errors is None else errors(**step.attributes)
+    kind: Errors | None = None if errors is None else errors(**step.attributes)
+    if kind not in (None, *get_args(Errors)):
+        raise ValueError(f"{step.rule.name}: {kind!r} says nothing of roundings")
     independent = None if kind is None else getattr(step.arithmetic, "independent", None)
     return kind, None if independent is None else independent()
 
@@ -81,7 +86,7 @@ class Fluctuating(State):
             return beta
         known = np.isfinite(sigma) & np.isfinite(beta)
         self.bias[step.output] = lift(np.where(known, np.broadcast_to(bias, beta.shape), beta))
-        least = np.where(known, np.minimum(sigma, beta), 0.0)
+        least = np.where(known, np.minimum(sigma, add_up(beta, bias)), 0.0)
         if least.any():
             self.sigma[step.output] = lift(least)
         return beta

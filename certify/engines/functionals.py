@@ -5,7 +5,7 @@ proxies of those born at step k and bias_k what else is born there,
 
     |c.e_t| <= |c.d_t| + sum_k |a_k| (quiet_k + bias_k) + |sum_k a_k.eps_k|,
 
-where the last sum is a martingale with increments of at most |a_ki| c_kij: the sum of their squares is `variance` = sum_k (a_k sigma_k)^2.
+where the last sum is a martingale with increments of at most |a_ki| c_kij, whose squares add up to sum_k (a_k sigma_k)^2 at most.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from certify.number.streamed import Streamed
 from certify.number.upward import Array, add_up, inflate, lift
 from certify.semantics.contract import Cases, Linearization, of_cases
 
-USUAL = 8.0  # what deviations are multiplied by, about, for the probabilities that users ask for
+NOMINAL_QUANTILE = 8.0  # what deviations are multiplied by, about, for the probabilities that users ask for
 ROW_ELEMENTS = 1_000_000  # float64 entries of one block of rows: 8 MB, near what caches hold
 
 
@@ -35,7 +35,7 @@ ROW_ELEMENTS = 1_000_000  # float64 entries of one block of rows: 8 MB, near wha
 class System:
     """The linear maps, centres and noise of one case over the tubes of `state`.
 
-    quiet: the noise without the steps' own rounding; steady: without the roundings that are in sigma; sigma as in `Fluctuating`.
+    quiet: the noise without the steps' own rounding.
     work:  nominal nanoseconds of a row at each step; spent: of all rows so far.
     """
 
@@ -248,7 +248,7 @@ class Tally:
         """(steady, deviation) with the sources counted in whole whose few roundings are better bounded one by one.
 
         Any set of sources may be. With all in order of what they have of the squares for what it costs to count them in whole, the best
-        first ones are, by steady + USUAL deviation.
+        first ones are, by steady + NOMINAL_QUANTILE deviation.
         """
         if not self.sources:
             return self.steady, np.zeros(self.total.shape)
@@ -263,7 +263,7 @@ class Tally:
         with np.errstate(invalid="ignore"):
             steady = inflate(self.steady + counted + left, len(self.sources) + 3)
             deviation = inflate(np.sqrt(inflate(squared, len(self.sources) + 3)), 4)
-            best = np.argmin(np.nan_to_num(steady + USUAL * deviation, nan=np.inf), axis=0)[None]
+            best = np.argmin(np.nan_to_num(steady + NOMINAL_QUANTILE * deviation, nan=np.inf), axis=0)[None]
         return np.take_along_axis(steady, best, 0)[0], np.take_along_axis(deviation, best, 0)[0]
 
 

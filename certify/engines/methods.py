@@ -101,22 +101,24 @@ def candidates(
     if method.engine == "sampled":
         yield _sampled(one)
         return
-    wanting, infinite = True, True
+    paying = True
     if method.engine != "probabilistic":
         for found in _worst_cases(one):
             yield found
             beside = _beside(one, found)
             if beside is not None:
                 yield beside
-            wanting, infinite = _wanting(beside or found), _is_infinite((beside or found).bound)
+            paying = _paying(one, beside or found, found.sweep)
+            del found, beside  # no sweep is held beside the next one
         if method.engine != "auto":
             return
     if not one.admits(Guarantee.PROBABILISTIC) and method.engine == "auto":
         return
-    if method.engine == "probabilistic" or (wanting and _pushing(stored) <= (RESCUE_LIMIT if infinite else SKETCH_LIMIT)):
-        found = _likely(one)
-        infinite = _is_infinite(found.bound)
-        yield found
+    if paying:
+        likely = _likely(one)
+        infinite = _is_infinite(likely.bound)
+        yield likely
+        del likely
         if infinite and one.admits(Guarantee.FIRST_ORDER):
             yield _first_order(one)
     if method.engine == "auto" and one.admits(Guarantee.SAMPLED) and sampled.nominal_work(stored) <= SAMPLE_LIMIT:
@@ -129,13 +131,9 @@ def _worst_cases(one: Case) -> Iterator[Candidate]:
     if method.engine != "sketch":
         first = _proved(one)
         yield first
-        if method.engine != "auto" or not one.admits(Guarantee.RANDOMIZED) or not _wanting(first):
+        if method.engine != "auto" or not one.admits(Guarantee.RANDOMIZED) or not _paying(one, first, first.sweep):
             return
-        infinite, known = _is_infinite(first.bound), first.sweep
         del first
-        if _pushing(stored, known) > (RESCUE_LIMIT if infinite else SKETCH_LIMIT):
-            return
-        del known
     bound, sweep = sketch.solve(stored, one.eta, (*one.seed, 0), progress=one.progress, output_limit=one.limit)
     yield Candidate(bound, _doubt(one, bound), sweep, one.limit)
 
@@ -180,10 +178,12 @@ def _wanting(found: Candidate) -> bool:
     return any(float(x.max(initial=0.0)) > DEVIATING * largest[name] for name, x in found.bound.exact.items())
 
 
-def _pushing(stored: Problem, known: Sweep | None = None) -> float:
-    """Nominal nanoseconds of a sketch; of its draws alone where they are too many already."""
-    drawing = sketch.nominal_work(stored)
-    return drawing if drawing > RESCUE_LIMIT else sketch.nominal_work(stored, known or sweep_of(stored, True, 0.0))
+def _paying(one: Case, found: Candidate, sweep: Sweep | None) -> bool:
+    """Tubes from draws may be worth what their pushes cost, by a sweep of the problem where there is one: more, where nothing is finite."""
+    limit = RESCUE_LIMIT if _is_infinite(found.bound) else SKETCH_LIMIT
+    if not _wanting(found) or sketch.nominal_work(one.stored) > limit:  # draws alone
+        return False
+    return sketch.nominal_work(one.stored, sweep or sweep_of(one.stored, True, 0.0)) <= limit
 
 
 def _proved(one: Case) -> Candidate:

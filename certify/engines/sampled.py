@@ -69,11 +69,6 @@ def solve(problem: Problem, seed: tuple[int, ...], progress: Progress | None = N
     return ErrorBound(Guarantee.SAMPLED, "sampled", outputs, {}, {})
 
 
-def deviations(problem: Problem, seed: tuple[int, ...], runs: int) -> dict[str, Array]:
-    """|run - z| of so many runs, (runs, *shape) by output; inf where a run delivers no number."""
-    return _runs(problem, _laws(problem), range(runs), seed)
-
-
 def _together(problem: Problem) -> int:
     """How many runs are done at once: by the problem alone, for products of more runs round otherwise."""
     return int(np.clip(MEMORY / (8.0 * max(1, most_held(problem))), 1, RUNS))

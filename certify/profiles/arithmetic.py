@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from certify.number.formats import Format
 from certify.number.rounding import half_ulp, round_to, rounding_error, ulp
 from certify.number.upward import Array, add_up, inflate, lift
 from certify.profiles.elementary import Accuracies
-from certify.profiles.independent import Independent, deviation_of, unstored
+from certify.profiles.independent import Independent, unstored
 from certify.profiles.order import Order
 from certify.profiles.summation import Terms, ordered_error, summation_error, terms_of
 from certify.semantics.contract import PartialSums
@@ -109,30 +109,18 @@ class NearestArithmetic:
 
     def sum(self, n: int, magnitude: Array, total: Array, largest: Array, nonzero: Array | None = None) -> Array:
         """Terms that the accumulator does not hold are rounded on entry; integers (no format among the operands) may be such."""
-        leaves = self._sum_of(n, magnitude, total, largest, nonzero)
+        leaves = self.sum_terms(n, magnitude, total, largest, nonzero)
         if leaves is None:
             return np.zeros(np.broadcast_shapes(np.shape(magnitude), np.shape(total)))
-        return self._store(*self._summed(leaves), self.accumulator)
+        summed = summation_error(leaves, self.accumulator, self.order)
+        return self._store(leaves.result, summed, self.accumulator)
 
-    def sum_leaves(
-        self, n: int, magnitude: Array, total: Array, largest: Array, nonzero: Array | None = None
-    ) -> tuple[Array, Array | None, Terms | None]:
-        """`sum`, how far its individual roundings carry it (`Independent`), and its leaves."""
-        leaves = self._sum_of(n, magnitude, total, largest, nonzero)
-        if leaves is None:
-            return self.sum(n, magnitude, total, largest, nonzero), np.zeros(()), None
-        reached, summed = self._summed(leaves)
-        return self._store(reached, summed, self.accumulator), deviation_of(self, leaves, reached, summed), leaves
-
-    def _sum_of(self, n: int, magnitude: Array, total: Array, largest: Array, nonzero: Array | None) -> Terms | None:
-        """The terms; None where they are one, which is stored as it is."""
+    def sum_terms(self, n: int, magnitude: Array, total: Array, largest: Array, nonzero: Array | None = None) -> Terms | None:
+        """What `sum` adds; None where it is one number, which is stored as it is."""
         held = bool(self.operands) and all(self.accumulator.contains(format) for format in self.operands)
         if n <= 1 and held and all(self.storage.contains(format) for format in self.operands):
             return None
         return terms_of(n, magnitude, total, largest, 0.0, "exact" if held else "rounded", nonzero)
-
-    def _summed(self, leaves: Terms) -> tuple[Array, Array]:
-        return np.minimum(leaves.total, leaves.magnitude), summation_error(leaves, self.accumulator, self.order)
 
     def dot(
         self,
@@ -149,10 +137,11 @@ class NearestArithmetic:
 
         Addends that it does not hold are rounded on entry, and may then be larger by that.
         """
-        _, reached, off, _ = self._dotted(n, magnitude, total, largest, addend, nonzero, partial, addends)
-        return self._store(reached, off, self.accumulator)
+        leaves = self.dot_terms(n, magnitude, total, largest, addend, nonzero, partial, addends)
+        summed = ordered_error(leaves, self.accumulator, self.order, partial if addends == 1 else None)
+        return self._store(leaves.result, add_up(summed, self._entry(addend, addends)), self.accumulator)
 
-    def dot_leaves(
+    def dot_terms(
         self,
         n: int,
         magnitude: Array,
@@ -162,41 +151,24 @@ class NearestArithmetic:
         nonzero: Array | None = None,
         partial: PartialSums | None = None,
         addends: int = 1,
-    ) -> tuple[Array, Array | None, Terms | None]:
-        """`dot`, how far its individual roundings carry it (`Independent`), and its leaves.
-
-        None where addends are rounded on entry: many sums may share them, and such a rounding.
-        """
-        leaves, reached, off, entry = self._dotted(n, magnitude, total, largest, addend, nonzero, partial, addends)
-        deviation = None if np.any(entry) else deviation_of(self, leaves, reached, off)
-        return self._store(reached, off, self.accumulator), deviation, leaves
-
-    def _dotted(
-        self,
-        n: int,
-        magnitude: Array,
-        total: Array,
-        largest: Array,
-        addend: Array | float,
-        nonzero: Array | None,
-        partial: PartialSums | None,
-        addends: int,
-    ) -> tuple[Terms, Array, Array, Array | float]:
-        """The leaves, what the result is at most, what it is off by before it is stored, and what addends are off by on entry."""
-        addend = np.asarray(addend, dtype=np.float64)
-        entry: Array | float = 0.0
-        if addend.any() and not all(self.accumulator.contains(format) for format in self.operands):
-            entry = addends * half_ulp(addend, self.accumulator)
+    ) -> Terms:
+        """What `dot` adds, of the same arguments."""
+        entry = self._entry(addend, addends)
         leaves = terms_of(n, magnitude, add_up(total, entry), largest, add_up(addend, entry), self.product(), nonzero, addends)
-        summed = ordered_error(leaves, self.accumulator, self.order, partial if addends == 1 else None)
-        size = leaves.magnitude if leaves.addend is None else add_up(leaves.magnitude, leaves.addend)
-        return leaves, np.minimum(leaves.total, size), add_up(summed, entry), entry
+        return replace(leaves, entered=bool(np.any(entry)))
+
+    def _entry(self, addend: Array | float, addends: int) -> Array | float:
+        """The error of so many addends, magnitudes adding up to `addend`, that are rounded into the accumulator; 0 if it holds them."""
+        addend = np.asarray(addend, dtype=np.float64)
+        if not addend.any() or all(self.accumulator.contains(format) for format in self.operands):
+            return 0.0
+        return addends * half_ulp(addend, self.accumulator)
 
     def independent(self) -> Independent | None:
         """Its roundings one by one; None where a format flushes subnormals, which does not round to nearest."""
         if not all(format.subnormals for format in (self.storage, self.compute, self.accumulator)):
             return None
-        return Independent(self, unstored(self))
+        return Independent(self, unstored(self), self)
 
     def product(self) -> str:
         """Whether products of the first two operands are "exact", "underflow" or "rounded" in the accumulator."""

@@ -22,11 +22,13 @@ class Independent:
     """The arithmetic, with all its verbs, that takes note of how far a sum's individual roundings carry it.
 
     unstored:  the same kernel, which leaves its result in its own format.
+    nearest:   the arithmetic itself, if its sums round to nearest; None: nothing is known of them.
     deviation: of the last sum or dot product asked for, sqrt(sum c^2) over its roundings and the store (profiles/variance); None before.
     """
 
     arithmetic: Arithmetic
     unstored: Arithmetic
+    nearest: NearestArithmetic | None = None
     deviation: Array | None = field(default=None, init=False)
     leaves: Terms | None = field(default=None, init=False)
 
@@ -35,11 +37,18 @@ class Independent:
 
     def sum(self, *given: Any, **named: Any) -> Array:
         """As the arithmetic's own, with the note."""
-        return self._noted("sum", given, named)
+        bound = self.arithmetic.sum(*given, **named)
+        self._note(None if self.nearest is None else self.nearest.sum_terms(*given, **named), bound)
+        return bound
 
     def dot(self, *given: Any, **named: Any) -> Array:
-        """As the arithmetic's own, with the note."""
-        return self._noted("dot", given, named)
+        """As the arithmetic's own, with the note, but where addends are rounded on entry: many sums may share them, and such a rounding."""
+        bound = self.arithmetic.dot(*given, **named)
+        leaves = None if self.nearest is None else self.nearest.dot_terms(*given, **named)
+        self._note(leaves, bound)
+        if leaves is not None and leaves.entered:
+            self.deviation = None
+        return bound
 
     def inner(self) -> Any:
         """The roundings of the kernel that leaves its result in its own format."""
@@ -56,24 +65,20 @@ class Independent:
         """The deviation that the last sum's roundings, without the store, usually have together."""
         return np.zeros(()) if self.leaves is None else usual_deviation(self.leaves, self.arithmetic.accumulator)
 
-    def _noted(self, verb: str, given: Any, named: Any) -> Array:
-        summed: Any = getattr(self.arithmetic, f"{verb}_leaves", None)
-        if summed is None:
-            self.deviation = None
-            return np.asarray(getattr(self.arithmetic, verb)(*given, **named))
-        bound, self.deviation, self.leaves = summed(*given, **named)
-        return np.asarray(bound)
+    def _note(self, leaves: Terms | None, bound: Array) -> None:
+        """Of a sum of these, off by `bound` at most when it is stored; None where they are one number."""
+        self.leaves, self.deviation = leaves, None
+        if self.nearest is None:
+            return
+        if leaves is None:
+            self.deviation = np.zeros(())
+            return
+        within = summation_deviation(leaves, self.nearest.accumulator, self.nearest.order)
+        with np.errstate(over="ignore"):
+            self.deviation = np.asarray(inflate(np.sqrt(inflate(within**2 + self.store(add_up(leaves.result, bound)) ** 2, 8)), 4))
 
 
 def unstored(arithmetic: NearestArithmetic) -> NearestArithmetic:
     """The kernel's result in its own format: the wider of the formats that it computes and adds in."""
     own = arithmetic.accumulator if arithmetic.accumulator.contains(arithmetic.compute) else arithmetic.compute
     return replace(arithmetic, storage=own) if own.contains(arithmetic.storage) else arithmetic
-
-
-def deviation_of(arithmetic: NearestArithmetic, leaves: Terms, total: Array, off: Array) -> Array:
-    """`Independent.deviation` of a sum in the accumulator that is off by `off` at most and then stored."""
-    within = summation_deviation(leaves, arithmetic.accumulator, arithmetic.order)
-    stored = np.zeros(()) if arithmetic.storage.contains(arithmetic.accumulator) else half_ulp(add_up(total, off), arithmetic.storage)
-    with np.errstate(over="ignore"):
-        return np.asarray(inflate(np.sqrt(inflate(within**2 + stored**2, 8)), 4))

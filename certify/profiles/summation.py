@@ -58,7 +58,7 @@ import numpy.typing as npt
 
 from certify.number.formats import Format
 from certify.number.rounding import addition_error, half_ulp, ufp
-from certify.number.upward import Array, inflate, lift
+from certify.number.upward import Array, add_up, inflate, lift
 from certify.profiles.order import Order
 from certify.semantics.contract import PartialSums
 
@@ -71,6 +71,7 @@ class Terms:
 
     nonzero: how many of the n may be other than exactly zero, elementwise (integers in float64).
     addends: of how many numbers `addend` is the sum of magnitudes, each a leaf.
+    entered: the addends were rounded before they came here.
     leaf: "exact" (numbers of the accumulator), "underflow" (exact unless they underflow there), "rounded".
     """
 
@@ -82,10 +83,16 @@ class Terms:
     leaf: str
     nonzero: Array
     addends: int = 1
+    entered: bool = False
 
     @property
     def leaves(self) -> Array:
         return self.nonzero + float(self.added)
+
+    @property
+    def result(self) -> Array:
+        """The size of the exact sum, at most."""
+        return np.minimum(self.total, self.magnitude if self.addend is None else add_up(self.magnitude, self.addend))
 
     @property
     def added(self) -> int:
@@ -181,14 +188,21 @@ def _known_blocks(terms: Terms, format: Format, size: int, partial: PartialSums)
 def _error(terms: Terms, format: Format, order: Order) -> Array:
     with np.errstate(over="ignore", invalid="ignore"):
         tree = Tree(terms, format)
-        bound = _blocked(tree, tree.m, 1)
-        extra = terms.added
-        if order.kind == "blocked" and order.block < terms.n:
-            blocks = min(-(-terms.n // order.block) + extra, int(np.max(tree.m, initial=1.0)))
-            bound = np.minimum(bound, _blocked(tree, np.minimum(tree.m, order.block + extra), max(blocks, 1)))
-        if order.kind == "pairwise":
-            bound = np.minimum(bound, _levels(tree, bits_of(terms.n) + extra))
+        bound = by_order(terms, tree, order, _blocked, _levels)
     return np.where(np.isfinite(tree.absolute) & ~np.isnan(bound), inflate(bound, 400), np.inf)
+
+
+def by_order(
+    terms: Terms, tree: Tree, order: Order, blocked: Callable[[Tree, Array, int], Array], levels: Callable[[Tree, int], Array]
+) -> Array:
+    """The least bound that an order permits: blocked(tree, leaves of a block, blocks), levels(tree, height); any order is one block."""
+    bound, extra = blocked(tree, tree.m, 1), terms.added
+    if order.kind == "blocked" and order.block < terms.n:
+        blocks = min(-(-terms.n // order.block) + extra, int(np.max(tree.m, initial=1.0)))
+        bound = np.minimum(bound, blocked(tree, np.minimum(tree.m, order.block + extra), max(blocks, 1)))
+    if order.kind == "pairwise":
+        bound = np.minimum(bound, levels(tree, bits_of(terms.n) + extra))
+    return bound
 
 
 class Tree:

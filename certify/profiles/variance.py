@@ -25,7 +25,7 @@ from certify.number.formats import Format
 from certify.number.rounding import addition_error, half_ulp
 from certify.number.upward import Array, inflate
 from certify.profiles.order import Order
-from certify.profiles.summation import Terms, Tree, bits_of, capped, chain, in_pieces
+from certify.profiles.summation import Terms, Tree, bits_of, by_order, capped, chain, in_pieces
 
 USUAL = 0.425  # sqrt(1/3) of u ufp(x) for an error that is uniform in half an ulp, and ufp(x)^2 / x^2 is 0.54 on average
 
@@ -43,13 +43,7 @@ def summation_deviation(terms: Terms, format: Format, order: Order) -> Array:
 def _deviation(terms: Terms, format: Format, order: Order) -> Array:
     with np.errstate(over="ignore", invalid="ignore"):
         tree = Tree(terms, format)
-        squares = _nodes(tree, tree.m, 1)
-        extra = terms.added
-        if order.kind == "blocked" and order.block < terms.n:
-            blocks = min(-(-terms.n // order.block) + extra, int(np.max(tree.m, initial=1.0)))
-            squares = np.minimum(squares, _nodes(tree, np.minimum(tree.m, order.block + extra), max(blocks, 1)))
-        if order.kind == "pairwise":
-            squares = np.minimum(squares, _levels(tree, bits_of(terms.n) + extra))
+        squares = by_order(terms, tree, order, _nodes, _levels)
         underflowed = np.where(tree.absolute > 0.0, 2.0**-1000, 0.0)  # more than all squares that underflow may lack
         total = inflate(np.sqrt(inflate(squares + _leaves(terms, tree) + underflowed, 400)), 4)
     return np.where(np.isnan(total) | (tree.leaf_errors == np.inf), np.inf, total)

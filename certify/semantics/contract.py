@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,7 @@ Operands: TypeAlias = tuple[Enclosure | None, ...]
 Radii: TypeAlias = tuple[Array | None, ...]
 Tangents: TypeAlias = Sequence[Array | None]
 Cases: TypeAlias = npt.NDArray[np.intp]
+Errors: TypeAlias = Literal["one", "own", "stored", "told"]
 SlopePull: TypeAlias = Callable[[Enclosure], Sequence[Enclosure | None]]
 
 
@@ -233,7 +234,7 @@ class Rule(Protocol):
     # the way from x to x + d, and every multiplier a there is a matrix S with a.(f(x + d) - f(x)) = a.(S d), and S^T a lies in pull(A)
     # for every A that holds a; A is (rows, *shape), row i of case i, and None stands where r is None. None: not for these operands.
     # And `basic`: its kernel is one basic operation, or a copy that is stored (`Arithmetic.delivered`).
-    # And `errors(**attributes) -> str | None`, which roundings its kernel does: "one", a basic operation on each element of the result;
+    # And `errors(**attributes) -> Errors | None`, which roundings its kernel does: "one", a basic operation on each element of the result;
     # "own", those of the one `sum` or `dot` that `rounding` asks for, each of one element of the result; "stored", the kernel errs in any
     # way in its own format and then stores each element once; "told", as `fluctuation` says. None, or no such word: nothing is known.
     # And then `fluctuation(X, r, roundings, magnitude, usual=False, **attributes) -> (bias, sigma)`: the kernel's error is within bias of a

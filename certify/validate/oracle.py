@@ -23,7 +23,7 @@ from certify.validate.runtime import ValidationUnavailable
 WORK = 3_000_000  # about ten seconds: one unit is an operation on one ball, or 50 products inside a matrix product
 _PER_UNIT = 50
 _MPMATH_BITS = 2400  # sums and products of float64 numbers are exact in so many, but for extreme spreads
-NO_WAY = (TypeError, AttributeError, ValueError, NotImplementedError)  # what numpy and rules raise for numbers that lack a function
+NO_WAY = (TypeError, AttributeError, ValueError, NotImplementedError)  # what a value raises that is not made for such numbers
 _WHOLE_STEP = 2048  # elements up to which a step that is not computed element by element is checked whole
 
 

@@ -9,12 +9,18 @@ from onnx import TensorProto, helper
 from certify.analysis.problem import Problem
 from certify.engines import adjoint, sampled
 from certify.engines.contract import Guarantee
+from certify.number.upward import Array
 from tests.engines.networks import perceptron, problems
 
 
 def small(dtype: str, activation: str = "Tanh", widths: tuple[int, ...] = (6, 16, 16, 3), seed: int = 1) -> Problem:
     x = np.random.default_rng(seed).uniform(-1, 1, size=(1, 1, widths[0]))
     return problems(perceptron(list(widths), activation, seed), dtype, x)[0].case(0)
+
+
+def deviations(problem: Problem, seed: tuple[int, ...], runs: int) -> dict[str, Array]:
+    """Of so many runs, (runs, *shape) by output."""
+    return sampled._runs(problem, sampled._laws(problem), range(runs), seed)
 
 
 def of_nodes(nodes: list[helper.NodeProto], x: list[float], dtype: str) -> Problem:
@@ -53,7 +59,7 @@ def test_it_is_a_tolerance_limit_of_further_runs() -> None:
     inside = total = 0
     for seed in range(40):
         limit = sampled.solve(problem, (seed,)).outputs["y"]
-        further = sampled.deviations(problem, (1000 + seed,), 30)["y"]
+        further = deviations(problem, (1000 + seed,), 30)["y"]
         inside, total = inside + int((further <= limit).sum()), total + further.size
     assert 0.975 < inside / total < 1.0  # more than 59 of 60, for equal deviations count as inside
 
@@ -76,5 +82,5 @@ def test_a_run_that_overflows_has_no_limit() -> None:
 
 def test_a_deviation_of_runs_is_that_of_roundings_of_this_size() -> None:
     """Halving the unit roundoff halves it: fp16 has three bits more than bf16."""
-    spread = [float(sampled.deviations(small(dtype, "Relu"), (3,), 400)["y"].std()) for dtype in ("bf16", "fp16")]
+    spread = [float(deviations(small(dtype, "Relu"), (3,), 400)["y"].std()) for dtype in ("bf16", "fp16")]
     assert 7.0 < spread[0] / spread[1] < 9.1

@@ -12,14 +12,14 @@ A box has one (lo, hi) per operand (None: absent), arrays of the operand's own s
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import numpy as np
 from mpmath import mp, mpf
 
 from certify.number.enclosure import Enclosure
 from certify.number.upward import Array
-from certify.semantics.contract import Linearization
+from certify.semantics.contract import Errors, Linearization
 from tests.laws.machine import E4M3, E5M2, MIXED, Exact, Machine, elementwise, exact
 from tests.laws.places import Box, Subject, as_box, enclosures, finite, part_of, point, precision, radii_of, samples
 from tests.laws.slopes import broken_slopes
@@ -78,6 +78,7 @@ def check_rule(
                 check_value(subject, box)
                 check_enclose(subject, box)
                 check_quantum(subject, box)
+                check_errors(subject, box)
                 for r in radii_of(subject, box, radii):
                     check_linearize(subject, box, r)
         for x in smooth:
@@ -260,6 +261,45 @@ def check_order(s: Subject, box: Box) -> None:
         L = s.rule.linearize(X, radii, **s.attributes)
         sizes.append(np.abs(L.shift) + L.radius)
     require("remainder shrinks as r^2", (sizes[1] <= sizes[0] / 100) | (sizes[0] < NOISE), box, sizes)
+
+
+class Spy:
+    """An arithmetic that writes down which verbs a rule asks for, and what it is told."""
+
+    VERBS = frozenset({"round", "addition", "scaled", "sum", "dot", "elementary", "accuracy", "convert"})
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self.asked: list[tuple[str, Any]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        known = getattr(self._machine, name)
+        if name not in self.VERBS:
+            return known
+
+        def told(*given: Any, **named: Any) -> Any:
+            self.asked.append((name, known(*given, **named)))
+            return self.asked[-1][1]
+
+        return told
+
+
+def check_errors(s: Subject, box: Box) -> None:
+    """What a rule says of its kernel's roundings (`Rule.errors`) is what its `rounding` asks for."""
+    said = getattr(s.rule, "errors", None)
+    word = None if said is None else said(**s.attributes)
+    require("errors says a known word", word in (None, *get_args(Errors)), box, word)
+    if word not in ("one", "own"):
+        require("what is told is told by fluctuation", word != "told" or callable(s.rule.fluctuation), box, word)
+        return
+    X, spy = enclosures(box), Spy(MIXED)
+    born = s.rule.rounding(X, (None,) * len(X), spy, s.rule.enclose(X, **s.attributes).mag, [0.0] * len(X), **s.attributes)
+    verbs = {verb for verb, _ in spy.asked}
+    if word == "one":
+        require("one rounding is one basic operation", verbs <= {"round", "addition", "scaled"}, box, verbs)
+    else:
+        require("own roundings are those of one sum", len(spy.asked) == 1 and verbs <= {"sum", "dot"}, box, verbs)
+        require("and no others", born <= np.asarray(spy.asked[0][1]), box, born)
 
 
 def check_quantum(s: Subject, box: Box) -> None:

@@ -16,6 +16,7 @@ from certify.profiles import profile_named, summation
 from certify.profiles.arithmetic import NearestArithmetic
 from certify.profiles.order import order_named
 from certify.profiles.summation import terms_of
+from certify.profiles.tensor_core import TensorCoreArithmetic
 from certify.profiles.variance import summation_deviation, usual_deviation
 from tests.profiles.test_summation import NARROW, ORDERS, ROOMY, SMALL, Tree, arithmetic_of, lie, numbers, operand_sets, shapes
 
@@ -77,7 +78,7 @@ def test_every_triple_of_a_tiny_format() -> None:
     assert independent is not None
     independent.sum(3, np.abs(t).sum(0), np.abs(t.sum(0)), np.abs(t).max(0))
     assert independent.deviation is not None
-    assert 0.9 < attack(arithmetic, 3, t, None, independent.deviation) <= 1.0
+    assert 0.99 < attack(arithmetic, 3, t, None, independent.deviation) <= 1.0  # of squares: half a per cent too small is seen
 
 
 LIES = [
@@ -121,7 +122,8 @@ def test_what_flushes_and_what_truncates_is_not_independent() -> None:
     assert arithmetic_of(SMALL.flushed(), SMALL.flushed(), "any").independent() is None
     fp16 = FORMATS["fp16"]
     core = profile_named("tensor-core-h100", fp16, None, "any").arithmetic("MatMul", [fp16, fp16], fp16, False)
-    independent = core.independent()  # type: ignore[attr-defined]
+    assert isinstance(core, TensorCoreArithmetic)
+    independent = core.independent()
     one = np.ones(1)
     bound = independent.dot(64, 64 * one, 64 * one, one)
     assert independent.deviation is None
@@ -148,7 +150,9 @@ def test_addends_that_are_rounded_on_entry_are_shared() -> None:
     """A bias in fp32 that enters sums in fp16: one rounding, which every row has."""
     fp32, one = FORMATS["fp32"], np.ones(1)
     arithmetic = profile_named("wide", fp32, FORMATS["fp16"], "any").arithmetic("Gemm", [fp32, fp32, fp32], fp32, False)
-    independent = arithmetic.independent()  # type: ignore[attr-defined]
+    assert isinstance(arithmetic, NearestArithmetic)
+    independent = arithmetic.independent()
+    assert independent is not None
     independent.dot(8, 8 * one, 8 * one, one, one)
     assert independent.deviation is None
     independent.dot(8, 8 * one, 8 * one, one)

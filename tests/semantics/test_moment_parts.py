@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from certify.number.formats import FORMATS
 from certify.number.rounding import half_ulp
 from certify.number.upward import Array
 from certify.profiles import profile_named
+from certify.profiles.arithmetic import NearestArithmetic
 from certify.semantics.contract import Roundings
 from certify.semantics.families.moment_kernel import SHARED, MomentParts, running_parts_of_mean, stored_mean_parts
 
@@ -119,8 +121,9 @@ def samples(n: int) -> Array:
 
 def roundings() -> Roundings:
     arithmetic = profile_named("wide", FP32, None, "any").arithmetic("ReduceMean", [FP32], FP32, False)
-    found: Roundings = arithmetic.independent()  # type: ignore[attr-defined]
-    return found
+    assert isinstance(arithmetic, NearestArithmetic)
+    found: Any = arithmetic.independent()
+    return cast(Roundings, found)
 
 
 @pytest.mark.parametrize("n", [2, 3, 7, 16, 40])
@@ -154,17 +157,17 @@ def test_roundings_of_a_mean_are_all_counted(name: str, n: int) -> None:
     assert (squares > 0.05 * sigma).any()
 
 
-def test_a_part_that_is_forgotten_is_seen() -> None:
+def test_a_part_that_is_forgotten_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the centred kernel, what the dot product does; of the uncentred one, the mean's own roundings."""
     x = samples(16)
     X = Enclosure.point(x.T[:, None, :])
     most = np.var(x, axis=0)[:, None, None]
     forgetful = MomentParts(X, roundings())
-    forgetful._noted = lambda: np.zeros(())  # type: ignore[method-assign]
+    monkeypatch.setattr(forgetful, "_noted", lambda: np.zeros(()))
     _, sigma = forgetful.centred_parts(most)
     assert (SHARED * effects(centred, x)[0] > sigma.reshape(-1)).any()
     forgetful = MomentParts(X, roundings())
     forgetful.mean_parts = (forgetful.mean_parts[0], 0.0 * forgetful.mean_parts[1])
-    forgetful._noted = lambda: np.zeros(())  # type: ignore[method-assign]
+    monkeypatch.setattr(forgetful, "_noted", lambda: np.zeros(()))
     _, sigma = forgetful.uncentred_parts(most)
     assert (SHARED * effects(uncentred, x)[0] > sigma.reshape(-1)).any()

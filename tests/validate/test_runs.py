@@ -306,9 +306,8 @@ def test_an_infinite_error_under_an_infinite_bound_has_no_tightness(capsys: pyte
 @pytest.fixture
 def planted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Dot products are said to round a hundredth of what they may."""
-    dot, leaves = NearestArithmetic.dot, NearestArithmetic.dot_leaves
+    dot = NearestArithmetic.dot
     monkeypatch.setattr(NearestArithmetic, "dot", lambda self, *given: 0.01 * dot(self, *given))
-    monkeypatch.setattr(NearestArithmetic, "dot_leaves", lambda self, *given: (0.01 * leaves(self, *given)[0], *leaves(self, *given)[1:]))
 
 
 @pytest.mark.parametrize("options", [["--dtype", "fp16"], ["--accumulate", "fp16"]])

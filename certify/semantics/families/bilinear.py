@@ -23,7 +23,7 @@ import numpy.typing as npt
 from certify.number.enclosure import Enclosure, add, around
 from certify.number.multipliers import contracted, product
 from certify.number.upward import UNIT_ROUNDOFF, Array, add_up, inflate, lift, mul_up
-from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, SlopePull, Tangents, of_cases
+from certify.semantics.contract import Arithmetic, Errors, Linearization, Operands, Radii, SlopePull, Tangents, of_cases
 from certify.semantics.families.broadcast import Shape, align, collect, collected, spread_count
 from certify.semantics.families.form import Extent, Form
 from certify.semantics.families.partial import ConsecutiveSums, Indexed
@@ -123,7 +123,7 @@ class Bilinear:
         """Elementwise, the kernel is one multiplication."""
         return self.pointwise
 
-    def errors(self, **attributes: Any) -> str | None:
+    def errors(self, **attributes: Any) -> Errors | None:
         """As `Rule.errors`: alpha rounds operands, which many elements of the result share."""
         return "one" if self.pointwise else "own" if self._factors(attributes) == (1.0, 1.0) else "stored"
 

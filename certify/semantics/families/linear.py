@@ -14,7 +14,7 @@ import numpy as np
 from certify.number.enclosure import Enclosure, around
 from certify.number.multipliers import carried
 from certify.number.upward import UNIT_ROUNDOFF, Array, add_up, inflate, lift
-from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, Roundings, SlopePull, Tangents, rounded_floor
+from certify.semantics.contract import Arithmetic, Errors, Linearization, Operands, Radii, Roundings, SlopePull, Tangents, rounded_floor
 from certify.semantics.families.broadcast import Shape
 
 
@@ -68,7 +68,7 @@ class Linear:
     infinities: str = "none"
     adds: bool = False
     basic: bool = False
-    rounds: str | None = None
+    rounds: Errors | None = None
     split: Callable[..., tuple[Array, Array]] | None = None
 
     def value(self, *x: Any, **attributes: Any) -> Any:
@@ -176,7 +176,7 @@ class Linear:
         _, terms, _ = self.extent([x.shape for x in given], **attributes)
         return Sizes(operands, magnitude, quantum, terms)
 
-    def errors(self, **attributes: Any) -> str | None:
+    def errors(self, **attributes: Any) -> Errors | None:
         """As `Rule.errors`."""
         return "one" if self.basic else "told" if self.split is not None else self.rounds
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from certify.number.enclosure import Enclosure, square, subtract
 from certify.number.upward import Array, add_up, down, mul_up, sum_up, up
-from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, Roundings, Tangents
+from certify.semantics.contract import Arithmetic, Errors, Linearization, Operands, Radii, Roundings, Tangents
 from certify.semantics.families.moment_kernel import MomentKernel, MomentParts, mean_enclosure
 
 
@@ -134,7 +134,7 @@ class Moment:
         chosen = [ways[style]] if style in ways else list(ways.values())
         return np.asarray(group.join(np.maximum.reduce([way(most) for way in chosen])))
 
-    def errors(self, **attributes: Any) -> str:
+    def errors(self, **attributes: Any) -> Errors:
         """As `Rule.errors`."""
         return "told"
 

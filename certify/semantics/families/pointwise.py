@@ -20,7 +20,7 @@ import numpy as np
 from certify.number.enclosure import Enclosure, add
 from certify.number.multipliers import product
 from certify.number.upward import Array, add_up, mul_up
-from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, SlopePull, of_cases, rounded_floor
+from certify.semantics.contract import Arithmetic, Errors, Linearization, Operands, Radii, SlopePull, of_cases, rounded_floor
 from certify.semantics.families.critical import (
     Function,
     by_range,
@@ -104,7 +104,7 @@ class Pointwise:
         """A selection stores what it copied."""
         return self.born in (selection, multiplication)
 
-    def errors(self, **attributes: Any) -> str | None:
+    def errors(self, **attributes: Any) -> Errors | None:
         """As `Rule.errors`: one multiplication, or a function whose result is stored."""
         return "one" if self.born is multiplication else "stored" if self.born is elementary else None
 

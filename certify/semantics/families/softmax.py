@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from certify.number.enclosure import Enclosure, subtract
 from certify.number.upward import TINY, UNIT_ROUNDOFF, Array, add_up, down, inflate, mul_up, sum_up, up
-from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, Tangents
+from certify.semantics.contract import Arithmetic, Errors, Linearization, Operands, Radii, Tangents
 
 _OUT = 1.0 + 2.0**-48  # 32 u: 16 ulps of the library's functions
 INWARD = 1.0 - 2.0**-48
@@ -234,7 +234,7 @@ class Softmax:
         part = _Part(self, x.map(group.split), group.split(r[0]))
         return np.asarray(group.join(part.modulus()))
 
-    def errors(self, **attributes: Any) -> str:
+    def errors(self, **attributes: Any) -> Errors:
         """As `Rule.errors`."""
         return "stored"
 

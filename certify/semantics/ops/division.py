@@ -17,7 +17,7 @@ from certify.number import enclosure
 from certify.number.enclosure import Enclosure
 from certify.number.multipliers import product
 from certify.number.upward import UNIT_ROUNDOFF, Array, add_up, down, inflate, mul_up
-from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, SlopePull, Tangents, of_cases, register
+from certify.semantics.contract import Arithmetic, Errors, Linearization, Operands, Radii, SlopePull, Tangents, of_cases, register
 from certify.semantics.families.broadcast import align, broadcast_shape, collect, collected, spread_count
 
 
@@ -84,7 +84,7 @@ class Quotient:
     basic: bool = True
     heeds_floor: bool = True
 
-    def errors(self, **_: Any) -> str:
+    def errors(self, **_: Any) -> Errors:
         """As `Rule.errors`."""
         return "one"
 

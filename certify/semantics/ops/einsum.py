@@ -16,7 +16,7 @@ import numpy as np
 
 from certify.number.enclosure import Enclosure
 from certify.number.upward import Array, inflate
-from certify.semantics.contract import Arithmetic, Linearization, Operands, Radii, UnsupportedOperator, register
+from certify.semantics.contract import Arithmetic, Errors, Linearization, Operands, Radii, UnsupportedOperator, register
 from certify.semantics.families.bilinear import Bilinear
 from certify.semantics.families.broadcast import Shape, collect
 from certify.semantics.families.composite import Composite, Expansion, Primitive
@@ -237,7 +237,7 @@ class Einsum:
     def modulus(self, X: Operands, r: Radii, **attributes: Any) -> Array:
         return self._rule(X).modulus(X, r, **attributes)
 
-    def errors(self, **attributes: Any) -> str:
+    def errors(self, **attributes: Any) -> Errors:
         """As `Rule.errors`: one sum, or one dot product, for each element."""
         return "own"
 
