@@ -112,6 +112,36 @@ def test_where_nothing_closes_the_next_guarantees_stand_beside_infinity() -> Non
         assert "first order" in ladder or ladder["probabilistic"] < np.inf
 
 
+@pytest.mark.usefixtures("dear")
+def test_a_ladder_spends_no_more_than_eta(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever engines ran, on all cases together."""
+    spent: list[float] = []
+
+    def counted(module: Any, name: str, place: int) -> None:
+        real = getattr(module, name)
+
+        def told(*given: Any, **named: Any) -> Any:
+            spent.append(given[place])
+            return real(*given, **named)
+
+        monkeypatch.setattr(module, name, told)
+
+    monkeypatch.setattr(methods, "_wanting", lambda found: True)
+    counted(methods.sketch, "solve", 1)
+    counted(methods.probabilistic, "solve", 1)
+    counted(methods.probabilistic, "first_order", 1)
+    beside = methods._beside
+
+    def also(one: methods.Case, found: methods.Candidate) -> methods.Candidate | None:
+        spent.append(one.eta)
+        return beside(one, found)
+
+    monkeypatch.setattr(methods, "_beside", also)
+    certified(eta=1e-6)
+    assert len(spent) >= 4 * len(X)
+    assert sum(spent) <= 1e-6
+
+
 @pytest.mark.parametrize("engine", ["probabilistic", "sampled"])
 def test_the_weaker_engines_by_name(engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, data = tmp_path / "net.onnx", tmp_path / "x.npz"

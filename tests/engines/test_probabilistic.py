@@ -437,3 +437,25 @@ def test_weaker_guarantees_are_never_larger_over_the_same_tubes(dtype: str, seed
         assert likely is not None
         assert (total(likely) <= total(bound)).all()
         assert likely.guarantee >= bound.guarantee
+
+
+def test_what_is_likely_is_the_sum_of_its_parts() -> None:
+    """In exact arithmetic, with this very quantile."""
+    problem = small("bf16", "Tanh", (6, 256, 256, 3))
+    bound, _ = adjoint.solve(problem)
+    found, known, times = probabilistic.likely(bound, problem, 1e-9), bound.likely["y"], Fraction(quantile(3, 1e-9))
+    assert found is not None
+    for kind, steady in (("outputs", known.steady), ("apart", known.apart)):
+        told, whole = getattr(found, kind)["y"].reshape(-1), getattr(bound, kind)["y"].reshape(-1)
+        for x, most, rest, deviation in zip(told, whole, steady.reshape(-1), known.deviation.reshape(-1), strict=True):
+            assert Fraction(x) >= min(Fraction(most), Fraction(rest) + times * Fraction(deviation))
+        assert (told < whole).all()
+
+
+def test_every_round_of_narrowing_has_its_share_of_the_tubes() -> None:
+    """2 N exp(-lambda^2 / 2) for each of the first claims and of as many rounds: a quarter of eta together."""
+    problem = small()
+    search = probabilistic._Search(problem, 1e-6, (0,), None)
+    claims = sum(problem.values[step.output].lo[0].size for step in problem.steps) * (1 + probabilistic.ROUNDS)
+    with mpmath.workdps(30):
+        assert 2 * claims * mpmath.exp(-(mpmath.mpf(search.quantile) ** 2) / 2) <= mpmath.mpf(1e-6) / 4
