@@ -222,3 +222,17 @@ def test_linear_rule_with_a_remainder_is_caught() -> None:
         check_rule(
             Liar(add, "linearize", lambda L, *_: replace(L, radius=L.radius + 1.0)), [((x, x + 1),)], oracle=elementwise(lambda v: -v)
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "check", "word", "law"),
+    [
+        ("Tanh", check_tanh, "one", "one rounding is one basic operation"),
+        ("Tanh", check_tanh, "own", "own roundings are those of one sum"),
+        ("Tanh", check_tanh, "ones", "errors says a known word"),
+        ("Mul", check_product, "own", "own roundings are those of one sum"),
+    ],
+)
+def test_a_wrong_word_on_roundings_is_caught(name: str, check: Any, word: str, law: str) -> None:
+    with pytest.raises(LawBroken, match=rf"^{re.escape(law)}"):
+        check(Liar(lookup("", name, 28), "errors", lambda *_: word))
